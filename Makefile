@@ -1,0 +1,66 @@
+# Every target makes the virtual environment it needs; `make serve` and `make test` work on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+DATA ?= data
+MODEL ?= mnist-conv
+ARGS ?=
+
+.PHONY: serve test check format cover train lock clean help
+.DEFAULT_GOAL := help
+
+help:           ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+serve: $(VENV)/serve.stamp  ## serve the bundled models on port 8000
+	$(BIN)/hourglass serve $(ARGS)
+
+test: $(VENV)/dev.stamp  ## every test that needs nothing but the lock file
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/dev.stamp  ## lint, types, the direction of imports, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+format: $(VENV)/dev.stamp  ## let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+cover: $(VENV)/dev.stamp  ## the tests with branch coverage, at least 95 %
+	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report
+
+train: $(VENV)/train.stamp  ## train, export, calibrate and measure a bundled model: MODEL=mnist-conv DATA=folder
+	$(BIN)/python -m training $(MODEL) --data $(DATA) $(ARGS)
+
+lock: $(VENV)/dev.stamp  ## write requirements/*.txt anew from pyproject.toml
+	$(PIP) install uv
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
+	    --upgrade pyproject.toml --group build -o requirements/serve.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
+	    --upgrade -c requirements/serve.txt pyproject.toml --group dev -o requirements/dev.txt
+
+clean:          ## remove the environment and every cache
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Hourglass needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/serve.stamp: requirements/serve.txt pyproject.toml | $(BIN)/python
+	$(PIP) install --require-hashes -r requirements/serve.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt $(VENV)/serve.stamp
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	touch $@
+
+$(VENV)/train.stamp: pyproject.toml $(VENV)/serve.stamp
+	$(PIP) install -c requirements/versions-train.txt torch onnxscript matplotlib tqdm
+	touch $@

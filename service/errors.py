@@ -1,0 +1,143 @@
+"""Everything that can go wrong, in the words of the domain; nothing here knows HTTP.
+
+    HourglassError
+    ├── ConfigurationError            the server cannot start as it was asked to
+    │   └── DeviceUnavailableError    the wanted execution provider does not work here
+    ├── PackageError                  a model on disk cannot be trusted or used
+    ├── RequestError                  the sender can mend it
+    │   ├── MalformedBodyError        bytes that do not parse
+    │   ├── UnknownModelError         no such model or version
+    │   ├── NotAcceptableError        no answer format that the client accepts
+    │   ├── UnsupportedOperationError this model has no such operation, metric or label
+    │   ├── TooLargeError             over the byte, row or pixel limit
+    │   ├── UnsupportedMediaError     unknown body type, or not one for this model
+    │   └── InvalidRowsError          parsed, but not what the model takes
+    ├── OverloadedError               the queue is full; says when to come back
+    ├── UnavailableError              not ready, draining or not loaded
+    ├── DeadlineExceededError         the client's or the server's deadline has passed
+    ├── ClientGoneError               nobody is left to answer
+    └── InferenceError                the model failed on rows that looked right
+        └── DeviceLostError           the device is gone until the process restarts
+
+``service.api.errors`` holds the one table that maps these to status codes.
+"""
+
+
+class HourglassError(Exception):
+    """The root of the tree."""
+
+
+class ConfigurationError(HourglassError):
+    """The settings ask for something that this machine or these files cannot give."""
+
+
+class DeviceUnavailableError(ConfigurationError):
+    """The configured device cannot run a graph here."""
+
+
+class PackageError(HourglassError):
+    """A model package is incomplete, damaged or does not do what its manifest says."""
+
+
+class RequestError(HourglassError):
+    """The request is at fault.
+
+    Args:
+        detail: What is wrong, for the sender; never the data itself.
+        row: Zero-based index of the first offending row, where one is to blame.
+        expected: What would have been right.
+        received: What came instead.
+    """
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        row: int | None = None,
+        expected: str | None = None,
+        received: str | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.row = row
+        self.expected = expected
+        self.received = received
+
+
+class MalformedBodyError(RequestError):
+    """The bytes or headers cannot be parsed as what they claim to be."""
+
+
+class UnknownModelError(RequestError):
+    """No such model, or no such version of it."""
+
+
+class NotAcceptableError(RequestError):
+    """None of the formats in ``Accept`` can be given for this operation."""
+
+
+class UnsupportedOperationError(RequestError):
+    """The model exists but lacks the operation, metric, layer or label."""
+
+
+class TooLargeError(RequestError):
+    """A byte, row or pixel limit is exceeded."""
+
+
+class UnsupportedMediaError(RequestError):
+    """The Content-Type or Content-Encoding is unknown, or not for this model."""
+
+
+class InvalidRowsError(RequestError):
+    """The body parses but shape, dtype, values or options are wrong."""
+
+
+class OverloadedError(HourglassError):
+    """The queue is full.
+
+    Args:
+        detail: Which queue, and its limit.
+        retry_after_s: When the queue is expected to have room.
+    """
+
+    def __init__(self, detail: str, *, retry_after_s: float) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class UnavailableError(HourglassError):
+    """The model or the server does not serve at the moment.
+
+    Args:
+        detail: Why.
+        retry_after_s: When asking again makes sense.
+    """
+
+    def __init__(self, detail: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceededError(HourglassError):
+    """The request's time is up, in the queue or during its run."""
+
+
+class ClientGoneError(HourglassError):
+    """The client closed the connection before its answer was ready."""
+
+
+class InferenceError(HourglassError):
+    """The model failed on these rows.
+
+    Args:
+        detail: What failed, without the runtime's own text (that goes to the log).
+        row: Zero-based row of the request that causes it, where it was found.
+    """
+
+    def __init__(self, detail: str, *, row: int | None = None) -> None:
+        super().__init__(detail)
+        self.row = row
+
+
+class DeviceLostError(InferenceError):
+    """An error after which the device answers nothing until the process restarts."""

@@ -1,0 +1,1 @@
+"""Models on disk: folders, manifests, checksums. Knows files, not runtimes."""

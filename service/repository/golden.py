@@ -1,0 +1,49 @@
+"""Golden rows: a few rows with the answers that the model gave when it was packed."""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.errors import PackageError
+from service.specs import Rows
+
+INPUT = "input"
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenRows:
+    """Rows and the stored answers, by the tensor's public name (``code``, ``score``, ...)."""
+
+    rows: Rows
+    answers: Mapping[str, Rows]
+
+    def to_bytes(self) -> bytes:
+        """Write them as an npz file."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **{INPUT: self.rows, **self.answers})  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+
+def read_golden_rows(data: bytes) -> GoldenRows:
+    """Read what *to_bytes* wrote.
+
+    Raises:
+        PackageError: The file is not that, or its answers are not finite numbers for each row.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        rows = arrays.pop(INPUT)
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise PackageError("the golden rows cannot be read") from error
+    for name, answer in arrays.items():
+        if rows.ndim == 0 or answer.ndim == 0 or len(answer) != len(rows):
+            raise PackageError(f"the golden rows do not have one {name} each")
+        if answer.dtype.kind not in "fiu" or not np.isfinite(answer).all():
+            raise PackageError(f"a golden {name} is not a finite number")
+    if rows.ndim == 0 or not len(rows):
+        raise PackageError("there are no golden rows")
+    return GoldenRows(rows, arrays)

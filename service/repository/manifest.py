@@ -1,0 +1,209 @@
+"""The manifest of a model package, ``model.json``: what the model is and what was measured of it.
+
+It is the author's half of the model card; the server adds what it finds at load.
+"""
+
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+
+from service.specs import TensorSpec
+
+MODEL_NAME_PATTERN = r"[a-z0-9][a-z0-9_-]{0,62}"
+# one plain name: a manifest can never lead out of its folder
+FILE_NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+
+ModelName = Annotated[str, StringConstraints(pattern=f"^{MODEL_NAME_PATTERN}$")]
+FileName = Annotated[str, StringConstraints(pattern=f"^{FILE_NAME_PATTERN}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class GraphFiles(_Part):
+    """Which files hold the graphs: an encoder, a decoder or both, or one autoencoder."""
+
+    encoder: FileName | None = None
+    decoder: FileName | None = None
+    autoencoder: FileName | None = None
+    code_tensor: str | None = Field(
+        default=None, description="Name of the code inside the autoencoder file, where it has one."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        pair = self.encoder is not None or self.decoder is not None
+        if pair == (self.autoencoder is not None):
+            raise ValueError("give encoder and decoder, or an autoencoder")
+        if pair and self.encoder is None:
+            raise ValueError("a decoder alone has nothing to encode with")
+        if self.code_tensor is not None and self.autoencoder is None:
+            raise ValueError("code_tensor belongs to an autoencoder file")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """The files, in a fixed order."""
+        return [name for name in (self.encoder, self.decoder, self.autoencoder) if name]
+
+
+class FileRecord(_Part):
+    """What a file must be to be trusted."""
+
+    sha256: Sha256
+    bytes: Annotated[int, Field(ge=0)]
+
+
+class Preprocessing(_Part):
+    """Scaling that happens inside the graph, so that no client does it twice."""
+
+    description: str
+    scale: float | list[float] | None = None
+    mean: float | list[float] | None = None
+    standard_deviation: float | list[float] | None = None
+
+
+class Layer(_Part):
+    """One layer, in the order of the data."""
+
+    name: str
+    kind: str
+    part: str = Field(description="encoder or decoder")
+    nodes: int | None = Field(default=None, description="Units, or channels of a convolution.")
+    kernel: list[int] | None = None
+    stride: list[int] | None = None
+    activation: str | None = None
+    output_shape: list[int | None]
+
+
+class Architecture(_Part):
+    """The network and its hyperparameters."""
+
+    kind: str = Field(description="undercomplete, convolutional, sparse, denoising, ...")
+    layers: list[Layer] = []
+    parameters: int | None = None
+    loss: str | None = None
+    regularisation: str | None = None
+    hyperparameters: dict[str, JsonValue] = {}
+
+
+class DataSet(_Part):
+    """Rows that the model saw, where they come from and what may be done with them."""
+
+    name: str
+    source: str
+    licence: str
+    split: dict[str, int] = Field(default={}, description="Rows for each use.")
+
+
+class Training(_Part):
+    """How the weights came about, so that somebody else can do it again."""
+
+    command: str | None = None
+    seed: int | None = None
+    seconds: float | None = None
+    machine: str | None = None
+    software: dict[str, str] = {}
+    data: list[DataSet] = []
+
+
+class PcaTwin(_Part):
+    """Principal components of the same size as the code, fitted on the same rows."""
+
+    components: int
+    mse: float
+
+
+class Quality(_Part):
+    """What was measured on rows kept apart from training and calibration."""
+
+    data: str
+    rows: int
+    mse: float
+    pca: PcaTwin | None = None
+    parity_max_difference: float | None = Field(
+        default=None, description="Largest difference to the training framework's own answer."
+    )
+    figures: dict[str, JsonValue] = Field(default={}, description="Anything else measured.")
+
+
+class CalibrationFacts(_Part):
+    """Where the calibration lies and which rows it comes from."""
+
+    file: FileName
+    data: str
+    rows: int
+
+
+class Golden(_Part):
+    """Stored rows and answers; a version serves only when it still gives them.
+
+    An answer passes when |got - stored| <= tolerance * (1 + |stored|).
+    """
+
+    file: FileName
+    tolerance: Annotated[float, Field(gt=0)] = 1e-4
+
+
+class Description(_Part):
+    """All that an author writes down about a model; the files are described by *Manifest*."""
+
+    name: ModelName
+    version: Annotated[int, Field(ge=1)]
+    title: str | None = None
+    description: str = ""
+    licence: str | None = None
+    intended_use: str | None = None
+    not_for: list[str] = Field(default=[], description="What the model must not be used for.")
+    graphs: GraphFiles
+    input: TensorSpec
+    code: TensorSpec | None = None
+    output: TensorSpec | None = None
+    output_kind: str = Field(
+        default="reconstruction",
+        description="Anything but 'reconstruction' (colour from grey, a larger picture) has no"
+        " anomaly score.",
+    )
+    preprocessing: Preprocessing | None = None
+    architecture: Architecture | None = None
+    training: Training | None = None
+    quality: Quality | None = None
+    max_batch_rows: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _tensors_follow_from_graphs(self) -> Self:
+        whole = self.graphs.autoencoder is not None
+        has_code = not whole or self.graphs.code_tensor is not None
+        has_output = whole or self.graphs.decoder is not None
+        if has_code != (self.code is not None):
+            raise ValueError("'code' must be given exactly when the graphs have one")
+        if has_output != (self.output is not None):
+            raise ValueError("'output' must be given exactly when the graphs have one")
+        if self.output and self.reconstructs and self.output.shape != self.input.shape:
+            raise ValueError("a reconstruction has the shape of the input")
+        return self
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the output is the input again, so that a difference means something."""
+        return self.output is not None and self.output_kind == "reconstruction"
+
+
+class Manifest(Description):
+    """The content of ``model.json``."""
+
+    schema_version: Annotated[int, Field(ge=1, le=1)] = 1
+    files: dict[FileName, FileRecord]
+    calibration: CalibrationFacts | None = None
+    golden: Golden | None = None
+
+    @model_validator(mode="after")
+    def _files_are_recorded(self) -> Self:
+        used = [*self.graphs.names]
+        used += [part.file for part in (self.calibration, self.golden) if part is not None]
+        missing = [name for name in used if name not in self.files]
+        if missing:
+            raise ValueError(f"no checksum for {', '.join(missing)}")
+        return self

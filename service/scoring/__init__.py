@@ -1,0 +1,1 @@
+"""Anomaly scores: measures, calibration, verdicts. Pure NumPy; knows no models and no HTTP."""

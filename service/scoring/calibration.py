@@ -1,0 +1,174 @@
+"""What scores of normal rows look like, and what follows from it: thresholds and p-values.
+
+Split conformal prediction (Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random
+World", 2005; Angelopoulos and Bates, "A Gentle Introduction to Conformal Prediction", 2021):
+with *n* scores of rows that the model was not trained on, a new normal row lies above the
+k-th smallest of them with probability at most f when k = ceil((1 - f)(n + 1)).
+"""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from math import floor
+
+import numpy as np
+import numpy.typing as npt
+
+from service.errors import InvalidRowsError, PackageError, UnsupportedOperationError
+from service.scoring.measures import Scores
+
+DEFAULT_FALSE_POSITIVE_RATE = 0.01
+
+# the heat map's upper end: white is an error that one feature in a thousand of normal rows reaches
+HEAT_MAP_QUANTILE = 0.999
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Scores of normal rows that took no part in training.
+
+    Attributes:
+        scores: For each measure its scores in ascending order.
+        default_measure: The measure that answers when none is asked for.
+        heat_map_high: The feature error that a heat map draws as white.
+        model_sha256: Fingerprint of the graphs that gave the scores.
+    """
+
+    scores: Mapping[str, Scores]
+    default_measure: str
+    heat_map_high: float
+    model_sha256: str
+
+    @property
+    def measures(self) -> list[str]:
+        return sorted(self.scores)
+
+    @property
+    def rows(self) -> int:
+        return len(self.scores[self.default_measure])
+
+    @property
+    def default_false_positive_rate(self) -> float:
+        """1 %, or the smallest rate that so few rows can show."""
+        # the next float up, so that rounding cannot make it rarer than 1 in n + 1
+        smallest = float(np.nextafter(1 / (self.rows + 1), 1))
+        return max(DEFAULT_FALSE_POSITIVE_RATE, smallest)
+
+    @property
+    def default_threshold(self) -> float:
+        """The threshold that holds when a request asks for nothing else."""
+        return self.threshold(self.default_measure, self.default_false_positive_rate)
+
+    def threshold(self, measure: str, false_positive_rate: float) -> float:
+        """Give the score that a normal row exceeds with probability *false_positive_rate*.
+
+        Raises:
+            InvalidRowsError: The rate is not between 0 and 1, or rarer than the sample shows.
+        """
+        scores = self._of(measure)
+        if not 0.0 < false_positive_rate < 1.0:
+            raise InvalidRowsError(
+                "false_positive_rate must lie between 0 and 1",
+                expected="0 < false_positive_rate < 1",
+                received=f"{false_positive_rate:g}",
+            )
+        n = len(scores)
+        # ceil((1 - f)(n + 1)), exactly: in floats (1 - 0.1) * 10 is already more than 9
+        k = n + 1 - floor(Fraction(repr(false_positive_rate)) * (n + 1))
+        if k > n:
+            raise InvalidRowsError(
+                f"false_positive_rate {false_positive_rate:g} is rarer than {n} calibration rows"
+                f" can show; the smallest is {1 / (n + 1):.3g}",
+                expected=f"false_positive_rate >= {1 / (n + 1):.3g}",
+                received=f"{false_positive_rate:g}",
+            )
+        return float(scores[k - 1])
+
+    def p_values(self, measure: str, scores: Scores) -> npt.NDArray[np.float64]:
+        """Give for each score (1 + number of calibration scores >= it) / (1 + n)."""
+        reference = self._of(measure)
+        at_least = len(reference) - np.searchsorted(reference, scores, side="left")
+        return ((1.0 + at_least) / (1.0 + len(reference))).astype(np.float64, copy=False)
+
+    def _of(self, measure: str) -> Scores:
+        try:
+            return self.scores[measure]
+        except KeyError:
+            raise UnsupportedOperationError(
+                "the model is not calibrated for this metric",
+                expected=" or ".join(self.measures),
+            ) from None
+
+    def to_bytes(self) -> bytes:
+        """Write the calibration as an npz file."""
+        arrays: dict[str, npt.NDArray[np.generic]] = {
+            f"scores_{measure}": scores for measure, scores in self.scores.items()
+        }
+        arrays["default_measure"] = np.array(self.default_measure)
+        arrays["heat_map_high"] = np.array(self.heat_map_high)
+        arrays["model_sha256"] = np.array(self.model_sha256)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+
+def read_calibration(data: bytes) -> Calibration:
+    """Read what *to_bytes* wrote.
+
+    Raises:
+        PackageError: The file is not a calibration, or holds impossible numbers.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            calibration = Calibration(
+                scores={
+                    name.removeprefix("scores_"): archive[name].astype(np.float32, casting="safe")
+                    for name in archive.files
+                    if name.startswith("scores_")
+                },
+                default_measure=str(archive["default_measure"]),
+                heat_map_high=float(archive["heat_map_high"]),
+                model_sha256=str(archive["model_sha256"]),
+            )
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise PackageError("the calibration cannot be read") from error
+    _check(calibration)
+    return calibration
+
+
+def calibrate(
+    scores: Mapping[str, Scores],
+    *,
+    default_measure: str,
+    errors: npt.NDArray[np.float32],
+    model_sha256: str,
+) -> Calibration:
+    """Make a calibration from scores and feature errors of clean rows.
+
+    Args:
+        scores: For each measure one score a row, in any order.
+        default_measure: One of them.
+        errors: Feature errors of the same rows, any shape.
+        model_sha256: Fingerprint of the graphs that gave the scores.
+    """
+    calibration = Calibration(
+        scores={name: np.sort(values.astype(np.float32)) for name, values in scores.items()},
+        default_measure=default_measure,
+        heat_map_high=float(np.quantile(errors, HEAT_MAP_QUANTILE)),
+        model_sha256=model_sha256,
+    )
+    _check(calibration)
+    return calibration
+
+
+def _check(calibration: Calibration) -> None:
+    if calibration.default_measure not in calibration.scores:
+        raise PackageError("the calibration lacks its default measure")
+    if not (np.isfinite(calibration.heat_map_high) and calibration.heat_map_high > 0):
+        raise PackageError("the calibration's heat map scale is not a positive number")
+    for measure, scores in calibration.scores.items():
+        usable = scores.ndim == 1 and len(scores) > 0 and bool(np.isfinite(scores).all())
+        if not usable or bool((np.diff(scores) < 0).any()):
+            raise PackageError(f"the calibration scores of '{measure}' are not ascending numbers")

@@ -1,0 +1,92 @@
+"""Every setting: an environment variable ``HOURGLASS_*`` and a flag of ``hourglass serve``.
+
+Built in ``service.cli`` and handed down; nothing reads the environment later.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ENVIRONMENT_PREFIX = "HOURGLASS_"
+
+Count = Annotated[int, Field(ge=1)]
+Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """How this server is to run."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid", validate_default=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port; 0 takes any.")
+    models: Path = Field(Path("models"), description="Folder of the model repository.")
+    required_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Models without which the server is not ready, as name or name/version,"
+        " separated by commas; all that are found at start when empty.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where models run; cuda never falls back to the CPU."
+    )
+    device_id: Annotated[int, Field(ge=0)] = Field(0, description="Which GPU.")
+    intra_op_threads: Count = Field(1, description="Threads that share one run on the CPU.")
+    max_batch_rows: Count = Field(64, description="Rows in a run at most.")
+    max_queue_rows: Count = Field(
+        4096, description="Rows that may wait for each operation of a model; more are refused."
+    )
+    max_request_rows: Count = Field(4096, description="Rows of one request.")
+    queue_delay_ms: Milliseconds = Field(
+        0, description="How long a batch that is not full waits for company on an idle device."
+    )
+    request_timeout_ms: Annotated[float, Field(gt=0, le=3_600_000)] = Field(
+        10_000, description="Deadline of a request, from its first byte to its answer."
+    )
+    max_body_bytes: Count = Field(
+        32 * 1024 * 1024, description="Bytes of a body, before and after decompression."
+    )
+    max_json_bytes: Count = Field(
+        4 * 1024 * 1024,
+        description="Bytes of a JSON body; parsing holds up everybody else meanwhile.",
+    )
+    max_picture_pixels: Count = Field(
+        4096 * 4096, description="Pixels of one picture, read from its header before decoding."
+    )
+    drain_delay_ms: Milliseconds = Field(
+        1_000,
+        description="How long the server goes on answering after SIGTERM while /readyz already"
+        " says 503, so that load balancers notice.",
+    )
+    drain_timeout_ms: Milliseconds = Field(
+        30_000, description="How long requests in flight may take after that."
+    )
+    access_log: bool = Field(False, description="Log successful requests too.")
+    log_format: Literal["json", "text"] = Field("json", description="How a log line looks.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least serious lines to log."
+    )
+
+    @field_validator("required_models", mode="before")
+    @classmethod
+    def _split_by_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @model_validator(mode="after")
+    def _limits_agree(self) -> Self:
+        if self.max_request_rows > self.max_queue_rows:
+            raise ValueError("max_request_rows must not exceed max_queue_rows: it could never run")
+        return self
+
+    @property
+    def request_timeout_s(self) -> float:
+        return self.request_timeout_ms / 1000
+
+    @property
+    def queue_delay_s(self) -> float:
+        return self.queue_delay_ms / 1000

@@ -1,0 +1,118 @@
+"""What one row of a tensor looks like: dtype, shape, value range, picture layout.
+
+The batch axis is never part of a shape here. ``None`` stands for a free axis.
+"""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Rows: TypeAlias = npt.NDArray[Any]
+"""An array whose first axis is the batch."""
+
+DType: TypeAlias = Literal["float16", "float32", "float64", "uint8", "int8", "int32", "int64"]
+Shape: TypeAlias = tuple[int | None, ...]
+
+FORBID_UNKNOWN_FIELDS = {"extra": "forbid"}  # read by pydantic when the class is part of a manifest
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSpec:
+    """How a picture lies in a row.
+
+    Attributes:
+        mode: ``L`` is one grey channel, ``RGB`` three colours.
+        layout: The order of the axes: channels first, channels last, or none (grey only).
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_FIELDS
+
+    mode: Literal["L", "RGB"] = "L"
+    layout: Literal["CHW", "HWC", "HW"] = "CHW"
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.mode == "L" else 3
+
+    def size(self, shape: Shape) -> tuple[int | None, int | None]:
+        """Width and height of a picture in a row of *shape*; ``None`` where they are free."""
+        height, width = shape[1:] if self.layout == "CHW" else shape[:2]
+        return width, height
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One tensor of a model, without its batch axis.
+
+    Attributes:
+        dtype: NumPy's name of the element type.
+        shape: Length of each axis, ``None`` where any length does.
+        range: Lowest and highest value that makes sense, where the model has such limits.
+        image: How to read a row as a picture, for picture models.
+        features: Names of the columns, for tabular models with one axis.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_FIELDS
+
+    dtype: DType
+    shape: Shape
+    range: tuple[float, float] | None = None
+    image: ImageSpec | None = None
+    features: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if any(axis is not None and axis < 1 for axis in self.shape):
+            raise ValueError(f"an axis of {shape_text(self.shape)} is shorter than 1")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError("range must be a lower and a higher number")
+        if self.features is not None and self.shape != (len(self.features),):
+            raise ValueError(f"{len(self.features)} feature names for {shape_text(self.shape)}")
+        if self.image is not None:
+            self._check_image(self.image)
+
+    def _check_image(self, image: ImageSpec) -> None:
+        if len(self.shape) != len(image.layout):
+            raise ValueError(f"shape {shape_text(self.shape)} does not fit layout {image.layout}")
+        if image.layout == "HW" and image.mode != "L":
+            raise ValueError("layout HW has no room for colours")
+        if "C" in image.layout and self.shape[image.layout.index("C")] != image.channels:
+            raise ValueError(f"mode {image.mode} needs {image.channels} channel(s)")
+        if self.range is None:
+            raise ValueError("a picture needs a value range")
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.dtype)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether every axis has a known length."""
+        return None not in self.shape
+
+    @property
+    def size(self) -> int:
+        """Elements in a row of a fixed shape."""
+        return prod(axis for axis in self.shape if axis is not None)
+
+    @property
+    def width(self) -> float:
+        """Width of the declared value range, 1 where none is declared."""
+        return self.range[1] - self.range[0] if self.range else 1.0
+
+    def accepts_shape(self, shape: tuple[int, ...]) -> bool:
+        """Whether *shape*, without its batch axis, is one of this tensor's."""
+        return len(shape) == len(self.shape) and all(
+            axis in {None, length} for axis, length in zip(self.shape, shape, strict=True)
+        )
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Like *accepts_shape*, but a row of a fixed shape may also come flat."""
+        return self.accepts_shape(shape) or (self.is_fixed and shape == (self.size,))
+
+
+def shape_text(shape: Shape) -> str:
+    """Write a row shape for messages and headers of people: ``[3, ?, ?]``."""
+    return "[" + ", ".join("?" if axis is None else str(axis) for axis in shape) + "]"

@@ -1,0 +1,297 @@
+"""From a package to a model that serves: graphs, sessions, warm-up, golden rows, queues.
+
+A version that comes out of here has built every graph on the wanted device, has run each at
+several batch sizes, and has given the stored answers to its golden rows.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from service.errors import PackageError
+from service.inference import autoencoder as operations
+from service.inference.autoencoder import Autoencoder
+from service.inference.batcher import Batcher, Lane
+from service.inference.batching import pad
+from service.inference.cost import CostModel, batch_sizes, measure_cost
+from service.inference.graphs import (
+    CODE,
+    RECONSTRUCTION,
+    SCORE,
+    Graphs,
+    Signature,
+    from_pair,
+    from_whole,
+)
+from service.inference.providers import Device
+from service.inference.session import Session
+from service.metrics import Metrics, ModelMetrics, OperationMetrics
+from service.repository.golden import GoldenRows, read_golden_rows
+from service.repository.manifest import Manifest
+from service.repository.packages import Package
+from service.scoring.calibration import Calibration, read_calibration
+from service.specs import Rows, TensorSpec
+
+logger = logging.getLogger(__name__)
+
+SessionFactory: TypeAlias = Callable[[bytes, Device], Session]
+
+# weights of autoencoders are small and a session for each operation keeps the way of a request
+# plain; above this the memory of four copies weighs more
+JOIN_MAX_BYTES: Final = 64 * 1024 * 1024
+
+# rows of a free axis to warm up with, where no golden rows say better
+FREE_AXIS_LENGTH: Final = 64
+
+# which graph gives which of the golden answers
+_GIVES: Final = {
+    operations.ENCODE: CODE,
+    operations.DECODE: RECONSTRUCTION,
+    operations.RECONSTRUCT: RECONSTRUCTION,
+    operations.ANOMALY_SCORE: SCORE,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What all models of a server share.
+
+    Attributes:
+        device: Where sessions are made.
+        lane: The device's thread.
+        make_session: ``OrtSession`` or a fake.
+        metrics: Where series are started.
+        max_batch_rows: Rows in a run at most.
+        max_queue_rows: Rows that may wait for one operation.
+        delay_s: See *Batcher*.
+        join_max_bytes: Above this a model has only ``encode`` and ``decode`` sessions.
+        on_device_lost: Called when the device can no longer answer.
+    """
+
+    device: Device
+    lane: Lane
+    make_session: SessionFactory
+    metrics: Metrics
+    max_batch_rows: int = 64
+    max_queue_rows: int = 4096
+    delay_s: float = 0.0
+    join_max_bytes: int = JOIN_MAX_BYTES
+    on_device_lost: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveModel:
+    """A version that serves.
+
+    Attributes:
+        nodes: For each operation the number of graph nodes on each execution provider.
+        operation_metrics: Series by operation.
+        default_threshold: Of the default measure, ``None`` without calibration.
+    """
+
+    manifest: Manifest
+    autoencoder: Autoencoder
+    calibration: Calibration | None
+    device: Device
+    provider: str
+    nodes: Mapping[str, Mapping[str, int]]
+    metrics: ModelMetrics
+    operation_metrics: Mapping[str, OperationMetrics]
+    default_threshold: float | None
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def version(self) -> str:
+        return str(self.manifest.version)
+
+
+def assemble(package: Package, engine: Engine) -> LiveModel:
+    """Make a live model of a package; blocking, so call it in a thread.
+
+    Raises:
+        PackageError: The package does not do what its manifest says.
+        DeviceUnavailableError: A session came up on another device.
+    """
+    assembly = _Assembly(package, engine)
+    try:
+        return assembly.run()
+    except BaseException:
+        assembly.undo()
+        raise
+
+
+def make_graphs(package: Package) -> Graphs:
+    """Cut and join the graphs of a package.
+
+    Raises:
+        PackageError: The files are not usable graphs, or do not fit the manifest.
+    """
+    manifest = package.manifest
+    signature = _signature(manifest)
+    names = manifest.graphs
+    if names.autoencoder is not None:
+        return from_whole(package.files[names.autoencoder], names.code_tensor, signature)
+    if names.encoder is None:
+        raise PackageError("the manifest names no encoder")
+    decoder = package.files[names.decoder] if names.decoder else None
+    return from_pair(package.files[names.encoder], decoder, signature)
+
+
+def _signature(manifest: Manifest) -> Signature:
+    return Signature(manifest.input, manifest.code, manifest.output, manifest.reconstructs)
+
+
+class _Assembly:
+    """The steps of *assemble*, with what has to be undone when one fails."""
+
+    def __init__(self, package: Package, engine: Engine) -> None:
+        self._package = package
+        self._engine = engine
+        self._manifest = package.manifest
+        self._sessions: dict[str, Session] = {}
+        self._golden = self._read_golden()
+
+    def run(self) -> LiveModel:
+        manifest, engine = self._manifest, self._engine
+        labels = (manifest.name, str(manifest.version))
+        graphs = make_graphs(self._package)
+        for operation, graph in self._wanted(graphs).items():
+            self._sessions[operation] = engine.make_session(graph, engine.device)
+        self._check_golden()
+        calibration = self._read_calibration()
+        model = Autoencoder(
+            _signature(manifest),
+            {name: self._batcher(name, session) for name, session in self._sessions.items()},
+            open_everything=self._opener(graphs),
+        )
+        nodes = {name: dict(session.nodes) for name, session in self._sessions.items()}
+        provider = next(iter(self._sessions.values())).provider
+        engine.metrics.place(
+            *labels,
+            provider=provider,
+            device=str(engine.device),
+            precision=manifest.input.dtype,
+            nodes=nodes,
+        )
+        return LiveModel(
+            manifest=manifest,
+            autoencoder=model,
+            calibration=calibration,
+            default_threshold=None if calibration is None else calibration.default_threshold,
+            device=engine.device,
+            provider=provider,
+            nodes=nodes,
+            metrics=engine.metrics.model(*labels),
+            operation_metrics={
+                name: engine.metrics.operation(*labels, name) for name in operations.ALL
+            },
+        )
+
+    def undo(self) -> None:
+        for session in self._sessions.values():
+            session.close()
+        self._engine.metrics.remove(self._manifest.name, str(self._manifest.version))
+
+    def _wanted(self, graphs: Graphs) -> dict[str, bytes]:
+        """Choose the graphs that get a session of their own at once."""
+        wanted = {
+            operations.ENCODE: graphs.encode,
+            operations.DECODE: graphs.decode,
+            operations.RECONSTRUCT: graphs.reconstruct,
+            operations.ANOMALY_SCORE: graphs.score,
+        }
+        if self._is_large and graphs.decode is not None:
+            del wanted[operations.RECONSTRUCT], wanted[operations.ANOMALY_SCORE]
+        return {name: graph for name, graph in wanted.items() if graph is not None}
+
+    @property
+    def _is_large(self) -> bool:
+        total = sum(len(self._package.files[name]) for name in self._manifest.graphs.names)
+        return total > self._engine.join_max_bytes
+
+    def _opener(self, graphs: Graphs) -> Callable[[], Batcher] | None:
+        everything = graphs.everything
+        if everything is None or (self._is_large and graphs.decode is not None):
+            return None
+
+        def open_everything() -> Batcher:
+            session = self._engine.make_session(everything, self._engine.device)
+            return self._batcher(operations.INFER, session)
+
+        return open_everything
+
+    def _batcher(self, operation: str, session: Session) -> Batcher:
+        engine, manifest = self._engine, self._manifest
+        largest = min(engine.max_batch_rows, manifest.max_batch_rows or engine.max_batch_rows)
+        sizes = batch_sizes(largest)
+        return Batcher(
+            session,
+            engine.lane,
+            cost=self._measure(session, self._sample(operation), sizes),
+            metrics=engine.metrics.operation(manifest.name, str(manifest.version), operation),
+            max_batch_rows=largest,
+            max_queue_rows=engine.max_queue_rows,
+            delay_s=engine.delay_s,
+            # a GPU library tunes itself to every new shape: give it few
+            buckets=sizes if engine.device.kind == "cuda" else (),
+            on_device_lost=engine.on_device_lost,
+        )
+
+    def _measure(self, session: Session, sample: Rows, sizes: list[int]) -> CostModel:
+        """Warm the session up at every size and keep the times; see that it answers each row."""
+
+        def run(size: int) -> None:
+            rows = pad(sample[:size], size)
+            if any(len(output) != size for output in session.run(rows)):
+                raise PackageError(f"a graph does not give {size} rows for {size} rows")
+
+        return measure_cost(run, sizes)
+
+    def _sample(self, operation: str) -> Rows:
+        """Rows that a run can be tried with: golden ones, or the middle of the range."""
+        if operation == operations.DECODE:
+            if self._golden is not None and CODE in self._golden.answers:
+                return self._golden.answers[CODE]
+            return _plain_row(self._manifest.code or self._manifest.input)
+        return _plain_row(self._manifest.input) if self._golden is None else self._golden.rows
+
+    def _read_golden(self) -> GoldenRows | None:
+        golden = self._manifest.golden
+        return None if golden is None else read_golden_rows(self._package.files[golden.file])
+
+    def _check_golden(self) -> None:
+        """See that every session still gives the stored answers."""
+        if self._golden is None or self._manifest.golden is None:
+            return
+        tolerance = self._manifest.golden.tolerance
+        for operation, session in self._sessions.items():
+            wanted = self._golden.answers.get(_GIVES[operation])
+            if wanted is None:
+                continue
+            got = session.run(self._sample(operation))[0]
+            error = np.abs(got.astype(np.float64) - wanted) if got.shape == wanted.shape else None
+            if error is None or not (error <= tolerance * (1 + np.abs(wanted))).all():
+                raise PackageError(
+                    f"'{operation}' does not give the answers stored with the golden rows"
+                )
+
+    def _read_calibration(self) -> Calibration | None:
+        facts = self._manifest.calibration
+        if facts is None or not self._manifest.reconstructs:
+            return None
+        calibration = read_calibration(self._package.files[facts.file])
+        if calibration.model_sha256 != self._package.model_sha256:
+            raise PackageError("the calibration belongs to another model")
+        return calibration
+
+
+def _plain_row(spec: TensorSpec) -> Rows:
+    shape = [FREE_AXIS_LENGTH if axis is None else axis for axis in spec.shape]
+    middle = sum(spec.range) / 2 if spec.range else 0
+    return np.full((1, *shape), middle, spec.numpy_dtype)

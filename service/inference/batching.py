@@ -1,0 +1,56 @@
+"""Pure arithmetic of batches: who gives how many rows, how a failing batch is halved."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import numpy as np
+
+from service.specs import Rows
+
+
+def allot(waiting: Sequence[int], capacity: int) -> list[int]:
+    """Share *capacity* rows out among jobs with *waiting* rows, in the order of their arrival.
+
+    First everybody gets up to a quarter of the batch, then what is left goes to the first in
+    line: a large job among small ones is cut and interleaved, alone it fills the batch.
+
+    Returns:
+        Rows of each job, in the same order; trailing jobs that get none are left out.
+    """
+    quantum = max(1, capacity // 4)
+    shares: list[int] = []
+    for rows in waiting:
+        if capacity == 0:
+            break
+        shares.append(min(rows, quantum, capacity))
+        capacity -= shares[-1]
+    for job, share in enumerate(shares):
+        more = min(waiting[job] - share, capacity)
+        shares[job] += more
+        capacity -= more
+    return shares
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """Make one array of the rows of several; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def bucket(rows: int, buckets: Sequence[int]) -> int:
+    """Give the smallest of the ascending *buckets* that holds *rows*, else *rows* itself."""
+    place = bisect_left(buckets, rows)
+    return buckets[place] if place < len(buckets) else rows
+
+
+def pad(rows: Rows, size: int) -> Rows:
+    """Fill up with zero rows to *size* rows."""
+    if len(rows) == size:
+        return rows
+    return np.concatenate([rows, np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)])
+
+
+def first_non_finite(rows: Rows) -> int | None:
+    """Index of the first row with a NaN or an infinity, ``None`` if all numbers are finite."""
+    if rows.dtype.kind != "f" or np.isfinite(rows).all():
+        return None
+    return int(np.argmin(np.isfinite(rows).reshape(len(rows), -1).all(axis=1)))

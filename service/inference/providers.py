@@ -1,0 +1,114 @@
+"""Execution providers: which device is to be used, and whether it really works.
+
+ONNX Runtime names CUDA as available wherever its CUDA build is installed and then runs on
+the CPU with two lines in a log. Here a device counts only after a tiny graph has run on it.
+"""
+
+import ctypes
+import logging
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import onnxruntime as ort
+from onnx import TensorProto, helper
+
+from service.errors import DeviceUnavailableError
+
+logger = logging.getLogger(__name__)
+
+WantedDevice: TypeAlias = Literal["auto", "cpu", "cuda"]
+
+CPU_PROVIDER = "CPUExecutionProvider"
+CUDA_PROVIDER = "CUDAExecutionProvider"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where sessions run.
+
+    Attributes:
+        kind: ``cpu`` or ``cuda``.
+        index: Which of several GPUs.
+    """
+
+    kind: Literal["cpu", "cuda"] = "cpu"
+    index: int = 0
+
+    def __str__(self) -> str:
+        return "cpu" if self.kind == "cpu" else f"cuda:{self.index}"
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that a session on this device must report."""
+        return CPU_PROVIDER if self.kind == "cpu" else CUDA_PROVIDER
+
+    @property
+    def providers(self) -> list[str | tuple[str, dict[str, Any]]]:
+        """What ONNX Runtime is told, best first."""
+        if self.kind == "cpu":
+            return [CPU_PROVIDER]
+        return [(CUDA_PROVIDER, self._cuda_options()), CPU_PROVIDER]
+
+    def _cuda_options(self) -> dict[str, Any]:
+        return {
+            "device_id": self.index,
+            # a new shape must not start a search of seconds
+            "cudnn_conv_algo_search": "HEURISTIC",
+            # TF32 keeps 10 bits of mantissa: scores would leave their calibration
+            "use_tf32": 0,
+            "arena_extend_strategy": "kSameAsRequested",
+        }
+
+
+def choose_device(wanted: WantedDevice, index: int = 0) -> Device:
+    """Settle on a device that was seen to work.
+
+    ``auto`` takes CUDA where it works and says in the log what it took and why.
+
+    Raises:
+        DeviceUnavailableError: ``cuda`` was asked for and does not work here.
+    """
+    if wanted == "cpu":
+        return Device()
+    cuda = Device("cuda", index)
+    fault = cuda_fault(cuda)
+    if fault is None:
+        logger.info("models run on %s", cuda)
+        return cuda
+    if wanted == "cuda":
+        raise DeviceUnavailableError(f"the device {cuda} was asked for and does not work: {fault}")
+    logger.info("models run on cpu: %s", fault)
+    return Device()
+
+
+def cuda_fault(device: Device) -> str | None:
+    """Run a tiny graph on the GPU and tell what is wrong, ``None`` if nothing is."""
+    if CUDA_PROVIDER not in ort.get_available_providers():
+        return "this build of ONNX Runtime has no CUDA provider"
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "no NVIDIA driver (libcuda.so.1) on this machine"
+    ort.preload_dlls()  # finds CUDA and cuDNN where they came as wheels
+    return _try_tiny_graph(device)
+
+
+def _try_tiny_graph(device: Device) -> str | None:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        session = ort.InferenceSession(_doubling(), options, providers=device.providers[:1])
+        answer = session.run(None, {"x": np.ones((1, 1), np.float32)})[0]
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is why CUDA does not work
+        return " ".join(str(error).split())[:300]
+    return None if answer[0, 0] == np.float32(2.0) else "a tiny graph gave a wrong answer"
+
+
+def _doubling() -> bytes:
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "g", ends[:1], ends[1:])
+    opset = [helper.make_opsetid("", 18)]
+    data: bytes = helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
+    return data

@@ -1,0 +1,152 @@
+"""Writing a model package: what the recipes and the commands share with the registry."""
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+
+from service.assembly import Engine, assemble, make_graphs
+from service.inference.batcher import Lane
+from service.inference.graphs import CODE, RECONSTRUCTION, SCORE
+from service.inference.providers import Device
+from service.inference.session import OrtSession
+from service.metrics import Metrics
+from service.repository.golden import GoldenRows
+from service.repository.manifest import (
+    CalibrationFacts,
+    Description,
+    FileRecord,
+    Golden,
+    Manifest,
+)
+from service.repository.packages import MANIFEST_FILE, Location, Package, read_package
+from service.scoring.calibration import Calibration, calibrate
+from service.scoring.measures import MSE, Scores, feature_errors
+from service.specs import Rows
+
+CALIBRATION_FILE: Final = "calibration.npz"
+GOLDEN_FILE: Final = "golden.npz"
+
+BATCH_ROWS: Final = 64
+
+
+def answers(package: Package, rows: Rows) -> dict[str, Rows]:
+    """Give every answer that the model has for *rows*, by tensor name, on the CPU.
+
+    Raises:
+        PackageError: The files are not usable graphs.
+    """
+    graphs = make_graphs(package)
+    if graphs.everything is None:
+        names, graph = [CODE], graphs.encode
+    else:
+        given = {CODE: graphs.encode, RECONSTRUCTION: graphs.reconstruct, SCORE: graphs.score}
+        names, graph = [name for name, made in given.items() if made], graphs.everything
+    session = OrtSession(graph or b"", Device())
+    batches = [
+        session.run(rows[start : start + BATCH_ROWS]) for start in range(0, len(rows), BATCH_ROWS)
+    ]
+    outputs = zip(*batches, strict=True)
+    return {name: np.concatenate(parts) for name, parts in zip(names, outputs, strict=True)}
+
+
+def calibrate_package(package: Package, rows: Rows) -> Calibration:
+    """Calibrate a model on clean rows that it was not trained on.
+
+    The scores come from the graph that the server uses, so they are comparable to the bit.
+    """
+    given = answers(package, rows)
+    scores: Scores = given[SCORE]
+    width = package.manifest.input.width
+    return calibrate(
+        {MSE: scores},
+        default_measure=MSE,
+        errors=feature_errors(rows, given[RECONSTRUCTION], width=width),
+        model_sha256=package.model_sha256,
+    )
+
+
+async def check_package(location: Location, device: Device) -> list[str]:
+    """Load a package exactly as the server does, and let go of it again.
+
+    Returns:
+        The operations that it has.
+
+    Raises:
+        PackageError: It cannot be trusted or does not do what its manifest says.
+        DeviceUnavailableError: A session came up on another device.
+    """
+    engine = Engine(
+        device=device,
+        lane=Lane("check"),
+        make_session=OrtSession,
+        metrics=Metrics(CollectorRegistry()),
+    )
+    model = assemble(read_package(location), engine).autoencoder
+    operations = model.operations
+    model.close()
+    return operations
+
+
+def write_package(
+    models: Path,
+    description: Description,
+    files: Mapping[str, bytes],
+    *,
+    golden_rows: Rows,
+    calibration_rows: Rows | None = None,
+    calibration_data: str = "",
+) -> Location:
+    """Write ``<models>/<name>/<version>/`` and read it back as the server would.
+
+    Args:
+        models: The repository.
+        description: The manifest without what is found out here.
+        files: The graph files by the names that *description* gives them.
+        golden_rows: A few rows of the input, stored with the model's own answers.
+        calibration_rows: Clean rows that the model was not trained on.
+        calibration_data: What those rows are, in words.
+
+    Raises:
+        PackageError: The files are not usable graphs, or do not fit the description.
+    """
+    records = {name: _record(data) for name, data in files.items()}
+    bare = Package(Manifest(**dict(description), files=records), files)
+    written = dict(files)
+    golden = GoldenRows(golden_rows, answers(bare, golden_rows))
+    written[GOLDEN_FILE] = golden.to_bytes()
+    facts = None
+    if calibration_rows is not None:
+        written[CALIBRATION_FILE] = calibrate_package(bare, calibration_rows).to_bytes()
+        facts = CalibrationFacts(
+            file=CALIBRATION_FILE, data=calibration_data, rows=len(calibration_rows)
+        )
+    manifest = Manifest(
+        **dict(description),
+        files={name: _record(data) for name, data in written.items()},
+        golden=Golden(file=GOLDEN_FILE),
+        calibration=facts,
+    )
+    folder = models / description.name / str(description.version)
+    location = Location(description.name, description.version, folder)
+    _write(folder, manifest, written)
+    read_package(location)
+    return location
+
+
+def _record(data: bytes) -> FileRecord:
+    return FileRecord(sha256=sha256(data).hexdigest(), bytes=len(data))
+
+
+def _write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    content = manifest.model_dump(mode="json", exclude_none=True)
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    # the manifest last: until it is there, nobody takes the folder for a whole version
+    (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,54 @@
+"""``Content-Encoding``: gzip and deflate, with a cap on what comes out."""
+
+import zlib
+from typing import Final
+
+from service.errors import MalformedBodyError, TooLargeError, UnsupportedMediaError
+
+# zlib's window bits: 16 more ask for the gzip wrapper, negative ones for none
+_GZIP: Final = zlib.MAX_WBITS | 16
+_ZLIB: Final = zlib.MAX_WBITS
+_BARE: Final = -zlib.MAX_WBITS
+
+
+def decompress(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
+    """Undo a content encoding.
+
+    Raises:
+        UnsupportedMediaError: Another encoding than gzip, deflate or identity.
+        MalformedBodyError: The bytes are not of that encoding.
+        TooLargeError: More than *max_bytes* come out.
+    """
+    match encoding.strip().lower():
+        case "" | "identity":
+            return body
+        case "gzip" | "x-gzip":
+            return _inflate(body, _GZIP, max_bytes)
+        case "deflate":
+            # the standard says zlib, some clients send the bare stream: its first byte tells
+            is_wrapped = body[:1] and body[0] & 0x0F == zlib.DEFLATED
+            return _inflate(body, _ZLIB if is_wrapped else _BARE, max_bytes)
+        case _:
+            raise UnsupportedMediaError(
+                "this Content-Encoding is not understood", expected="gzip, deflate or identity"
+            )
+
+
+def _inflate(body: bytes, window_bits: int, max_bytes: int) -> bytes:
+    out = bytearray()
+    rest = body
+    try:
+        while rest:  # a gzip file may have several members
+            stream = zlib.decompressobj(window_bits)
+            out += stream.decompress(rest, max_bytes + 1 - len(out))
+            if len(out) > max_bytes:
+                raise TooLargeError(
+                    f"a body may have {max_bytes} bytes after decompression",
+                    expected=f"at most {max_bytes} bytes",
+                )
+            if not stream.eof:
+                raise MalformedBodyError("the compressed body is cut off")
+            rest = stream.unused_data
+    except zlib.error:
+        raise MalformedBodyError("the body is not of its Content-Encoding") from None
+    return bytes(out)

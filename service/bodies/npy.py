@@ -1,0 +1,87 @@
+"""NumPy's own format: one array, never pickled.
+
+Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+"""
+
+import io
+from functools import lru_cache
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib import format as npy_format
+
+from service.bodies.rows import to_rows
+from service.errors import InvalidRowsError, MalformedBodyError
+from service.specs import Rows, TensorSpec
+
+_MAX_HEADER_BYTES: Final = 1024
+_LENGTH_BYTES: Final = {(1, 0): 2, (2, 0): 4, (3, 0): 4}
+
+
+def parse(body: bytes, spec: TensorSpec) -> Rows:
+    """Read rows from an npy file.
+
+    Raises:
+        MalformedBodyError: Not an npy file, or one whose header does not fit its length.
+        InvalidRowsError: An array that the model does not take.
+    """
+    offset = _data_offset(body)
+    shape, is_fortran, dtype = _parse_header(body[:offset])
+    if dtype.kind not in "fiu":
+        raise InvalidRowsError(
+            "the array does not hold numbers", expected=spec.dtype, received=_name(dtype)
+        )
+    promised = prod(shape) * dtype.itemsize
+    if promised != len(body) - offset:
+        raise MalformedBodyError(
+            "the npy header does not fit the data",
+            expected=f"{promised} bytes of data",
+            received=f"{len(body) - offset} bytes",
+        )
+    flat: npt.NDArray[Any] = np.frombuffer(body, dtype, offset=offset)
+    array = flat.reshape(shape, order="F" if is_fortran else "C")
+    return to_rows(array.astype(dtype.newbyteorder("="), copy=False), spec)
+
+
+def render(rows: Rows) -> bytes:
+    """Write rows as an npy file of format 1.0."""
+    buffer = io.BytesIO()
+    npy_format.write_array(buffer, np.ascontiguousarray(rows), version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _data_offset(body: bytes) -> int:
+    """Find where the header ends, from the length that it begins with."""
+    magic = len(npy_format.MAGIC_PREFIX)
+    version = tuple(body[magic : magic + 2])
+    if not body.startswith(npy_format.MAGIC_PREFIX) or version not in _LENGTH_BYTES:
+        raise MalformedBodyError("the body is not an npy file of format 1 to 3")
+    size = _LENGTH_BYTES[version]
+    start = magic + 2 + size
+    length = int.from_bytes(body[magic + 2 : start], "little")
+    if length > _MAX_HEADER_BYTES or start + length > len(body):
+        raise MalformedBodyError("the npy header is cut off or too long")
+    return start + length
+
+
+@lru_cache(maxsize=256)
+def _parse_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Parse a header, which a client sends again and again, at most once."""
+    stream = io.BytesIO(header)
+    version = npy_format.read_magic(stream)
+    read = (
+        npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    )
+    try:
+        shape, is_fortran, dtype = read(stream, max_header_size=_MAX_HEADER_BYTES)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        raise MalformedBodyError("the npy header cannot be read") from None
+    if any(axis < 0 for axis in shape):
+        raise MalformedBodyError("the npy header has a negative axis")
+    return shape, is_fortran, dtype
+
+
+def _name(dtype: np.dtype[Any]) -> str:
+    return "objects" if dtype.hasobject else dtype.kind.join(("dtype kind '", "'"))

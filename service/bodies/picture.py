@@ -1,0 +1,198 @@
+"""Pictures to rows and rows to pictures, by the declared layout, colour mode and value range.
+
+How values are scaled never depends on the values themselves: 0 is the low end of the model's
+range and 255 the high end, whatever the picture shows.
+"""
+
+import io
+from math import ceil, sqrt
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from service.errors import InvalidRowsError, MalformedBodyError, TooLargeError
+from service.specs import ImageSpec, Rows, TensorSpec
+
+FORMATS: Final = ("PNG", "JPEG", "WEBP")
+
+GAP: Final = 2
+MAX_TILES: Final = 256
+
+_EIGHT_BIT_MAX: Final = 255
+_SIXTEEN_BIT_MODES: Final = frozenset({"I", "I;16", "I;16B", "I;16L"})
+
+# a broken picture can raise any of these from inside its decoder
+_DECODER_ERRORS: Final = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError)
+
+
+def parse(data: bytes, spec: TensorSpec, *, max_pixels: int, resize: bool = False) -> Rows:
+    """Read one picture as one row.
+
+    Upright by its EXIF orientation, transparent parts over black, 16 bits scaled to 8; its
+    size must be the model's unless *resize* asks for bicubic resizing.
+
+    Raises:
+        MalformedBodyError: Not a PNG, JPEG or WebP picture, or a broken one.
+        TooLargeError: More than *max_pixels*, by its header.
+        InvalidRowsError: Another size than the model's, or several frames.
+    """
+    image = _image_spec(spec)
+    try:
+        # nothing is decoded before its size is known to be harmless
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            _check_pixels(picture.size, max_pixels)
+            if getattr(picture, "n_frames", 1) > 1:
+                raise InvalidRowsError("a picture has several frames", expected="one frame")
+            upright = _flattened(ImageOps.exif_transpose(picture))
+    except Image.DecompressionBombError:
+        raise _too_large(max_pixels, None) from None
+    except UnidentifiedImageError:
+        raise MalformedBodyError("not a PNG, JPEG or WebP picture") from None
+    except _DECODER_ERRORS:
+        raise MalformedBodyError("the picture is broken") from None
+    converted = _fitted(upright, image.size(spec.shape), resize=resize).convert(image.mode)
+    return _to_row(np.asarray(converted), spec, image)
+
+
+def render(rows: Rows, spec: TensorSpec) -> bytes:
+    """Draw rows as one PNG: a single picture, or a contact sheet of several.
+
+    A pixel is round-half-even(255 * clip((v - low) / (high - low), 0, 1)).
+
+    Raises:
+        TooLargeError: More rows than a contact sheet holds.
+    """
+    image = _image_spec(spec)
+    low, high = spec.range or (0.0, 1.0)
+    return _png([_axes_last(row, image) for row in to_pixels(rows, low, high)])
+
+
+def render_heat_map(errors: Rows, spec: TensorSpec, high: float) -> bytes:
+    """Draw feature errors as one grey PNG, black for none and white from *high* on.
+
+    The scale is fixed by the calibration: with one of its own for each picture, every normal
+    picture would show alarms. Colours are averaged.
+    """
+    image = _image_spec(spec)
+    tiles = [_axes_last(row, image) for row in errors]
+    grey = [tile.mean(axis=-1) if tile.ndim == 3 else tile for tile in tiles]  # noqa: PLR2004
+    return _png([to_pixels(tile, 0.0, high) for tile in grey])
+
+
+def check_tiles(tiles: int) -> None:
+    """See that a contact sheet has room for them.
+
+    Raises:
+        TooLargeError: It has not.
+    """
+    if tiles > MAX_TILES:
+        raise TooLargeError(
+            f"a PNG answer holds {MAX_TILES} pictures",
+            expected=f"at most {MAX_TILES} rows",
+            received=f"{tiles} rows",
+        )
+
+
+def to_pixels(values: Rows, low: float, high: float) -> npt.NDArray[np.uint8]:
+    """Map *low* to 0 and *high* to 255; ``np.rint`` rounds halves to even."""
+    share = (values.astype(np.float64) - low) / (high - low)
+    return np.rint(_EIGHT_BIT_MAX * np.clip(share, 0, 1)).astype(np.uint8)
+
+
+def _image_spec(spec: TensorSpec) -> ImageSpec:
+    if spec.image is None:
+        raise InvalidRowsError("the rows of this model are no pictures")
+    return spec.image
+
+
+def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    pixels = size[0] * size[1]
+    if pixels > max_pixels:
+        raise _too_large(max_pixels, pixels)
+
+
+def _too_large(max_pixels: int, pixels: int | None) -> TooLargeError:
+    return TooLargeError(
+        f"a picture may have {max_pixels} pixels",
+        expected=f"at most {max_pixels} pixels",
+        received=None if pixels is None else f"{pixels} pixels",
+    )
+
+
+def _flattened(picture: Image.Image) -> Image.Image:
+    """Give 8 bits a channel and no transparency."""
+    if picture.mode in _SIXTEEN_BIT_MODES:
+        # Pillow would clip to 255 instead of scaling
+        values = np.asarray(picture).astype(np.float64) / 257
+        return Image.fromarray(np.rint(values).astype(np.uint8))
+    if picture.has_transparency_data:
+        opaque = Image.new("RGBA", picture.size, (0, 0, 0, 255))
+        opaque.alpha_composite(picture.convert("RGBA"))
+        return opaque.convert("RGB")
+    picture.load()
+    return picture
+
+
+def _fitted(
+    picture: Image.Image, size: tuple[int | None, int | None], *, resize: bool
+) -> Image.Image:
+    wanted = (size[0] or picture.width, size[1] or picture.height)
+    if picture.size == wanted:
+        return picture
+    if not resize:
+        raise InvalidRowsError(
+            "the picture has another size than the model's; ?resize=true resizes it",
+            expected=f"{wanted[0]}x{wanted[1]}",
+            received=f"{picture.width}x{picture.height}",
+        )
+    plain = picture if picture.mode in {"L", "RGB"} else picture.convert("RGB")
+    return plain.resize(wanted, Image.Resampling.BICUBIC)
+
+
+def _to_row(pixels: npt.NDArray[np.uint8], spec: TensorSpec, image: ImageSpec) -> Rows:
+    if image.mode == "L" and image.layout != "HW":
+        pixels = pixels[..., np.newaxis]
+    if image.layout == "CHW":
+        pixels = np.moveaxis(pixels, -1, 0)
+    row = _levels(spec)[pixels]
+    return np.ascontiguousarray(row[np.newaxis])
+
+
+def _levels(spec: TensorSpec) -> npt.NDArray[Any]:
+    """Give the value of each of the 256 levels in the model's range and dtype."""
+    low, high = spec.range or (0.0, 1.0)
+    levels = low + (high - low) * (np.arange(256) / _EIGHT_BIT_MAX)
+    is_integer = spec.numpy_dtype.kind in "iu"
+    return (np.rint(levels) if is_integer else levels).astype(spec.numpy_dtype)
+
+
+def _axes_last(row: Rows, image: ImageSpec) -> Rows:
+    """Bring a row into height, width and, for colours, channel."""
+    if image.layout == "CHW":
+        row = np.moveaxis(row, 0, -1)
+    return row[..., 0] if row.ndim == 3 and row.shape[-1] == 1 else row  # noqa: PLR2004
+
+
+def _png(tiles: list[npt.NDArray[np.uint8]]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(_contact_sheet(tiles)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _contact_sheet(tiles: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """Lay tiles of one size out in ceil(sqrt(n)) columns with black gaps."""
+    if len(tiles) == 1:
+        return tiles[0]
+    check_tiles(len(tiles))
+    columns = ceil(sqrt(len(tiles)))
+    lines = ceil(len(tiles) / columns)
+    height, width, *channels = tiles[0].shape
+    sheet = np.zeros(
+        (lines * (height + GAP) - GAP, columns * (width + GAP) - GAP, *channels), np.uint8
+    )
+    for number, tile in enumerate(tiles):
+        top, left = (number // columns) * (height + GAP), (number % columns) * (width + GAP)
+        sheet[top : top + height, left : left + width] = tile
+    return sheet

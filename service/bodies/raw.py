@@ -1,0 +1,65 @@
+"""Raw little-endian rows: no header, so the model's dtype and shape say how to read them."""
+
+from math import prod
+
+import numpy as np
+
+from service.bodies.rows import expected_shape, to_rows
+from service.errors import InvalidRowsError, MalformedBodyError
+from service.specs import Rows, TensorSpec, shape_text
+
+_MAX_AXES = 8
+
+
+def parse(body: bytes, spec: TensorSpec, shape: str | None = None) -> Rows:
+    """Read rows from bytes in the model's dtype.
+
+    Args:
+        body: The values, row after row.
+        spec: What a row is.
+        shape: The header ``X-Shape``, batch axis first; needed where axes are free.
+
+    Raises:
+        MalformedBodyError: *shape* cannot be read.
+        InvalidRowsError: The bytes are not a whole number of rows, or not of this shape.
+    """
+    dtype = spec.numpy_dtype.newbyteorder("<")
+    axes = _axes(shape) if shape is not None else _whole_rows(body, spec)
+    promised = prod(axes) * dtype.itemsize
+    if promised != len(body):
+        raise InvalidRowsError(
+            "the body does not have the bytes of its shape",
+            expected=f"{promised} bytes for {shape_text(axes)} {spec.dtype}",
+            received=f"{len(body)} bytes",
+        )
+    array = np.frombuffer(body, dtype).reshape(axes)
+    return to_rows(array.astype(spec.numpy_dtype, copy=False), spec)
+
+
+def render(rows: Rows) -> bytes:
+    """Write rows as little-endian bytes."""
+    return rows.astype(rows.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _whole_rows(body: bytes, spec: TensorSpec) -> tuple[int, ...]:
+    if not spec.is_fixed:
+        raise InvalidRowsError(
+            "rows of a model with free axes need the header X-Shape",
+            expected=f"X-Shape: n,{','.join('?' if a is None else str(a) for a in spec.shape)}",
+        )
+    row_bytes = spec.size * spec.numpy_dtype.itemsize
+    rows, rest = divmod(len(body), row_bytes)
+    if rest:
+        raise InvalidRowsError(
+            "the body is not a whole number of rows",
+            expected=f"a multiple of {row_bytes} bytes ({expected_shape(spec)} {spec.dtype})",
+            received=f"{len(body)} bytes",
+        )
+    return rows, spec.size
+
+
+def _axes(shape: str) -> tuple[int, ...]:
+    axes = shape.split(",")
+    if len(axes) > _MAX_AXES or not all(a.strip().isdecimal() and len(a) < 12 for a in axes):  # noqa: PLR2004
+        raise MalformedBodyError("X-Shape must be numbers separated by commas", expected="2,3,64")
+    return tuple(int(axis) for axis in axes)

@@ -1,0 +1,1 @@
+"""The HTTP edge: the only package, with ``service.app`` and ``service.cli``, that knows FastAPI."""

@@ -1,0 +1,134 @@
+"""The one table from error class to status, and the body that every error has (RFC 9457)."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from math import ceil
+from typing import Any, Final
+
+import orjson
+
+from service.errors import (
+    ClientGoneError,
+    ConfigurationError,
+    DeadlineExceededError,
+    HourglassError,
+    InferenceError,
+    InvalidRowsError,
+    MalformedBodyError,
+    NotAcceptableError,
+    OverloadedError,
+    PackageError,
+    RequestError,
+    TooLargeError,
+    UnavailableError,
+    UnknownModelError,
+    UnsupportedMediaError,
+    UnsupportedOperationError,
+)
+
+PROBLEM: Final = "application/problem+json"
+
+# nobody reads an answer to a client that has left; nginx's number for it shows up in logs only
+CLIENT_CLOSED_REQUEST: Final = 499
+
+STATUS: Final[dict[type[HourglassError], int]] = {
+    MalformedBodyError: 400,
+    UnknownModelError: 404,
+    NotAcceptableError: 406,
+    UnsupportedOperationError: 409,
+    TooLargeError: 413,
+    UnsupportedMediaError: 415,
+    InvalidRowsError: 422,
+    OverloadedError: 429,
+    ClientGoneError: CLIENT_CLOSED_REQUEST,
+    ConfigurationError: 500,
+    InferenceError: 500,
+    PackageError: 500,
+    UnavailableError: 503,
+    DeadlineExceededError: 504,
+}
+
+# how a request that ends in this status is counted in hourglass_requests_total
+_OUTCOMES: Final = {
+    429: "rejected",
+    CLIENT_CLOSED_REQUEST: "client_gone",
+    500: "failed",
+    503: "unavailable",
+    504: "expired",
+}
+
+_TEXT_MAX: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error as an answer."""
+
+    status: int
+    body: bytes
+    headers: list[tuple[bytes, bytes]]
+
+
+def status_of(error: Exception) -> int:
+    """Find the status of an error by its class or the nearest one above it."""
+    for kind in type(error).__mro__:
+        if kind in STATUS:
+            return STATUS[kind]
+    return 500
+
+
+def outcome_of(error: Exception) -> str:
+    """Name how a request that ended in *error* is counted."""
+    return _OUTCOMES.get(status_of(error), "invalid")
+
+
+def problem_of(error: Exception, request_id: str) -> Problem:
+    """Make the answer to an error; one that is not ours says nothing but 500."""
+    status = status_of(error)
+    fields: dict[str, Any] = {}
+    detail = "the server failed on this request"
+    if isinstance(error, HourglassError) and not isinstance(
+        error, (PackageError, ConfigurationError)
+    ):
+        detail = str(error)
+        fields = {name: getattr(error, name, None) for name in ("row", "expected", "received")}
+    headers = []
+    if isinstance(error, (OverloadedError, UnavailableError)):
+        headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after_s))))
+    return make_problem(status, detail, request_id, fields=fields, headers=headers)
+
+
+def make_problem(
+    status: int,
+    detail: str,
+    request_id: str,
+    *,
+    fields: dict[str, Any] | None = None,
+    headers: list[tuple[bytes, bytes]] | None = None,
+) -> Problem:
+    """Make an answer of problem details; long texts are cut, so it stays under 4 KiB."""
+    title = HTTPStatus(status).phrase if status != CLIENT_CLOSED_REQUEST else "Client Closed"
+    body = {
+        "type": f"urn:hourglass:error:{title.lower().replace(' ', '-')}",
+        "title": title,
+        "status": status,
+        "detail": _cut(detail),
+        "request_id": request_id,
+    }
+    for name, value in (fields or {}).items():
+        if value is not None:
+            body[name] = _cut(value) if isinstance(value, str) else value
+    return Problem(
+        status,
+        orjson.dumps(body),
+        [(b"content-type", PROBLEM.encode()), *(headers or [])],
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _TEXT_MAX else text[: _TEXT_MAX - 3] + "..."
+
+
+def is_client_fault(error: Exception) -> bool:
+    """Whether the sender can mend it."""
+    return isinstance(error, RequestError)

@@ -1,0 +1,123 @@
+"""From a request to rows: content type, length, encoding, format."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from starlette.types import Receive
+
+from service.api.options import Options
+from service.api.requests import read_body
+from service.bodies import compression, json, multipart, npy, picture, raw
+from service.bodies.negotiation import JSON, NPY, RAW
+from service.bodies.rows import check_count
+from service.errors import InvalidRowsError, RequestError, UnsupportedMediaError
+from service.inference.ticket import Ticket
+from service.settings import Settings
+from service.specs import Rows, TensorSpec
+
+PICTURES: Final = ("image/png", "image/jpeg", "image/webp")
+FORM: Final = "multipart/form-data"
+
+
+class Body:
+    """A request's body, still to be read, and what its headers say of it.
+
+    Args:
+        headers: The request's headers.
+        spec: What a row of it must be.
+        settings: The server's limits.
+
+    Raises:
+        UnsupportedMediaError: No content type, an unknown one, or one not for this model.
+    """
+
+    def __init__(
+        self, headers: Mapping[bytes, bytes], spec: TensorSpec, settings: Settings
+    ) -> None:
+        self._headers = headers
+        self._spec = spec
+        self._settings = settings
+        self._content_type = headers.get(b"content-type", b"").decode("latin-1")
+        self.media = self._content_type.partition(";")[0].strip().lower()
+        known = accepted(spec)
+        if self.media not in known:
+            is_picture = self.media in {*PICTURES, FORM}
+            raise UnsupportedMediaError(
+                "this model takes no pictures here"
+                if is_picture
+                else "this Content-Type is not understood",
+                expected=", ".join(known),
+            )
+
+    @property
+    def is_picture(self) -> bool:
+        return self.media in PICTURES or self.media == FORM
+
+    async def read(self, receive: Receive, ticket: Ticket) -> bytes:
+        """Read and decompress it.
+
+        Raises:
+            RequestError: It is too large or not of its encoding.
+            DeadlineExceededError: It does not end in time.
+            ClientGoneError: The connection closes first.
+        """
+        settings = self._settings
+        limit = settings.max_body_bytes
+        if self.media == JSON:
+            limit = min(limit, settings.max_json_bytes)
+        body = await read_body(receive, self._headers, ticket, max_bytes=limit)
+        encoding = self._headers.get(b"content-encoding")
+        if encoding is None:
+            return body
+        return compression.decompress(body, encoding.decode("latin-1"), max_bytes=limit)
+
+    def parse(self, body: bytes, options: Options) -> tuple[Rows, dict[str, Any]]:
+        """Turn it into rows, and the options beside them if it is JSON.
+
+        Raises:
+            RequestError: It is not what the model takes.
+        """
+        spec = self._spec
+        fields: dict[str, Any] = {}
+        match self.media:
+            case "application/json":
+                rows, fields = json.parse(body, spec)
+            case "application/x-npy":
+                rows = npy.parse(body, spec)
+            case "application/octet-stream":
+                shape = self._headers.get(b"x-shape")
+                rows = raw.parse(body, spec, None if shape is None else shape.decode("latin-1"))
+            case _:
+                rows = self._parse_pictures(body, resize=options.resize)
+        check_count(len(rows), self._settings.max_request_rows)
+        return rows, fields
+
+    def _parse_pictures(self, body: bytes, *, resize: bool) -> Rows:
+        if self.media != FORM:
+            return self._parse_picture(body, resize=resize)
+        files = multipart.parse(body, self._content_type, max_parts=self._settings.max_request_rows)
+        rows = []
+        for number, data in enumerate(files):
+            try:
+                rows.append(self._parse_picture(data, resize=resize))
+            except RequestError as error:
+                error.row = number
+                raise
+            if rows[-1].shape != rows[0].shape:
+                raise InvalidRowsError(
+                    "all pictures of a request have one size",
+                    row=number,
+                    expected="the size of the first; ?resize=true where the model has one",
+                )
+        return np.concatenate(rows)
+
+    def _parse_picture(self, data: bytes, *, resize: bool) -> Rows:
+        pixels = self._settings.max_picture_pixels
+        return picture.parse(data, self._spec, max_pixels=pixels, resize=resize)
+
+
+def accepted(spec: TensorSpec) -> tuple[str, ...]:
+    """List the content types that rows of *spec* may come in."""
+    plain = (JSON, NPY, RAW)
+    return plain if spec.image is None else (*plain, *PICTURES, FORM)

@@ -1,0 +1,116 @@
+"""From rows and scores to answers: what can be given, and how it looks."""
+
+from typing import Any, Final
+
+import numpy as np
+
+from service.api.responses import Headers
+from service.assembly import LiveModel
+from service.bodies import json, npy, picture, raw
+from service.bodies.negotiation import JSON, NPY, PNG, RAW
+from service.inference import autoencoder as operations
+from service.inference.ticket import Ticket
+from service.scoring.verdicts import Verdicts
+from service.specs import Rows, TensorSpec
+
+FIELDS: Final = {
+    operations.ENCODE: "codes",
+    operations.DECODE: "reconstructions",
+    operations.RECONSTRUCT: "reconstructions",
+}
+
+_PLAIN: Final = (JSON, NPY, RAW)
+_WITH_PICTURES: Final = (*_PLAIN, PNG)
+
+
+def offered(live: LiveModel, operation: str) -> tuple[str, ...]:
+    """List the formats in which *operation* can answer, the default first."""
+    manifest = live.manifest
+    if operation == operations.ANOMALY_SCORE:
+        has_heat_map = manifest.input.image is not None and live.calibration is not None
+        return _WITH_PICTURES if has_heat_map else _PLAIN
+    if operation == operations.ENCODE or manifest.output is None or manifest.output.image is None:
+        return _PLAIN
+    return _WITH_PICTURES
+
+
+def render_rows(rows: Rows, media: str, operation: str, live: LiveModel) -> tuple[Headers, bytes]:
+    """Render the answer of *encode*, *decode* or *reconstruct*."""
+    if media == JSON:
+        fields = {"model": live.name, "version": live.version, FIELDS[operation]: rows}
+        return _content(JSON), json.render(fields)
+    if media == PNG:
+        return _content(PNG), picture.render(rows, _output(live))
+    return _render_array(rows, media)
+
+
+def render_scores(
+    verdicts: Verdicts, errors: Rows | None, media: str, live: LiveModel
+) -> tuple[Headers, bytes]:
+    """Render the answer of *anomaly-score*.
+
+    Args:
+        verdicts: Scores and what follows from them.
+        errors: The error of every feature, where it was asked for or is to be drawn.
+        media: The chosen format.
+        live: The model.
+    """
+    if media == JSON:
+        return _content(JSON), json.render(_score_fields(verdicts, errors, live))
+    if media == PNG and errors is not None and live.calibration is not None:
+        high = live.calibration.heat_map_high
+        headers, body = _content(PNG), picture.render_heat_map(errors, live.manifest.input, high)
+    else:
+        headers, body = _render_array(verdicts.scores, media)
+    headers.append((b"x-metric", verdicts.rule.measure.encode()))
+    if verdicts.rule.threshold is not None:
+        headers.append((b"x-threshold", json.render_number(_shortest(verdicts.rule.threshold))))
+    return headers, body
+
+
+def timing_headers(live: LiveModel, ticket: Ticket) -> Headers:
+    """Name the version that answered, and the milliseconds of each phase."""
+    timing = (
+        f"parse;dur={ticket.parse_s * 1e3:.3f}, queue;dur={ticket.queue_s * 1e3:.3f}, "
+        f"infer;dur={ticket.infer_s * 1e3:.3f}, render;dur={ticket.render_s * 1e3:.3f}"
+    )
+    return [(b"x-model-version", live.version.encode()), (b"server-timing", timing.encode())]
+
+
+def _score_fields(verdicts: Verdicts, errors: Rows | None, live: LiveModel) -> dict[str, Any]:
+    rule = verdicts.rule
+    fields = {
+        "model": live.name,
+        "version": live.version,
+        "metric": rule.measure,
+        "scores": verdicts.scores,
+        "threshold": None if rule.threshold is None else _shortest(rule.threshold),
+        "false_positive_rate": rule.false_positive_rate,
+        "p_values": verdicts.p_values,
+        "anomalies": verdicts.anomalies,
+    }
+    if errors is not None:
+        fields["feature_errors"] = errors
+    return fields
+
+
+def _shortest(threshold: float) -> float | np.float32:
+    """Keep a calibrated threshold, which is a float32 score, as short as the scores are."""
+    single = np.float32(threshold)
+    return single if float(single) == threshold else threshold
+
+
+def _render_array(rows: Rows, media: str) -> tuple[Headers, bytes]:
+    if media == NPY:
+        return _content(NPY), npy.render(rows)
+    shape = ",".join(str(axis) for axis in rows.shape)
+    headers = [(b"x-shape", shape.encode()), (b"x-dtype", rows.dtype.name.encode())]
+    return _content(RAW) + headers, raw.render(rows)
+
+
+def _content(media: str) -> Headers:
+    return [(b"content-type", media.encode())]
+
+
+def _output(live: LiveModel) -> TensorSpec:
+    return live.manifest.output or live.manifest.input

@@ -1,0 +1,52 @@
+"""Health and metrics, for machines that watch the service."""
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client.exposition import choose_encoder
+
+from service.api.runtime import runtime_of
+from service.api.schemas import Health
+
+router = APIRouter(tags=["system"])
+
+
+@router.get("/livez", responses={503: {"model": Health}})
+async def live(request: Request, response: Response) -> Health:
+    """Tell whether the process can answer at all; only a restart cures a 503."""
+    if runtime_of(request.scope).lifecycle.is_device_lost:
+        response.status_code = 503
+        return Health(status="the device is lost")
+    return Health(status="ok")
+
+
+@router.get("/readyz", responses={503: {"model": Health}})
+async def ready(request: Request, response: Response) -> Health:
+    """Tell whether every required model is loaded, warmed and has passed its self-test."""
+    runtime = runtime_of(request.scope)
+    waiting_for = runtime.registry.not_ready()
+    if runtime.lifecycle.is_device_lost:
+        waiting_for.append("a restart: the device is lost")
+    if runtime.lifecycle.is_draining:
+        waiting_for.append("nothing: the server is stopping")
+    if waiting_for:
+        response.status_code = 503
+        response.headers["retry-after"] = "1"
+        return Health(status="not ready", waiting_for=waiting_for)
+    return Health(status="ok")
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Every metric of the service.",
+            "content": {"text/plain": {}, "application/openmetrics-text": {}},
+        }
+    },
+)
+async def metrics(request: Request) -> Response:
+    """Give the metrics as Prometheus text or OpenMetrics, by `Accept`."""
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(
+        encode(runtime_of(request.scope).metrics.registry), headers={"content-type": content_type}
+    )

@@ -1,0 +1,133 @@
+"""The commands; the only reader of the environment and of ``sys.argv``."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from service import __version__
+from service.app import create_app
+from service.errors import ConfigurationError, DeviceUnavailableError, PackageError
+from service.inference.providers import choose_device
+from service.logs import configure_logging
+from service.packaging import check_package
+from service.repository.packages import read_manifest, scan
+from service.server import Server, make_config
+from service.settings import ENVIRONMENT_PREFIX, Settings
+
+EXIT_FAULT = 1
+EXIT_USAGE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit status: 0 well, 1 something is wrong, 2 wrongly asked."""
+    options = vars(_parser().parse_args(arguments))
+    command = options.pop("command")
+    try:
+        return int(command(_settings(options)))
+    except ConfigurationError as error:
+        print(f"hourglass: {error}", file=sys.stderr)  # noqa: T201 - a command speaks to people
+        return EXIT_USAGE
+
+
+def serve(settings: Settings) -> int:
+    """Serve until a signal comes."""
+    configure_logging(settings.log_format, settings.log_level)
+    app = create_app(settings)
+    Server(
+        make_config(app, settings), app.state.lifecycle, drain_delay_s=settings.drain_delay_ms / 1e3
+    ).run()
+    return 0
+
+
+def check(settings: Settings) -> int:
+    """Load every package as the server would and say what is wrong with it."""
+    configure_logging("text", "error")
+    device = choose_device(settings.device, settings.device_id)
+    faults = 0
+    for location in scan(settings.models):
+        try:
+            live = asyncio.run(check_package(location, device))
+        except (PackageError, DeviceUnavailableError) as error:
+            faults += 1
+            _say(f"{location}  BAD  {error}")
+        else:
+            _say(f"{location}  ok  {', '.join(live)}")
+    return EXIT_FAULT if faults else 0
+
+
+def models(settings: Settings) -> int:
+    """List what the repository holds, by the manifests alone."""
+    for location in scan(settings.models):
+        try:
+            manifest = read_manifest(location)
+        except PackageError as error:
+            _say(f"{location}  BAD  {error}")
+            continue
+        size = sum(record.bytes for record in manifest.files.values())
+        code = "no code" if manifest.code is None else f"code {list(manifest.code.shape)}"
+        title = manifest.title or ""
+        _say(f"{location}  {list(manifest.input.shape)} -> {code}  {size / 1e6:.2f} MB  {title}")
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201 - a command speaks to people
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hourglass", description="A REST inference service for autoencoders."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    fields = Settings.model_fields
+    for command, names in (
+        (serve, list(fields)),
+        (check, ["models", "device", "device_id"]),
+        (models, ["models"]),
+    ):
+        text = (command.__doc__ or "").partition("\n")[0]
+        sub = commands.add_parser(command.__name__, help=text, description=text)
+        sub.set_defaults(command=command)
+        for name in names:
+            _add_flag(sub, name, fields[name])
+    return parser
+
+
+def _add_flag(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
+    """Give a setting its flag; pydantic checks the value, whether it is typed or inherited."""
+    default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+    text = f"{field.description} [{ENVIRONMENT_PREFIX}{name.upper()}, default {default}]"
+    action = argparse.BooleanOptionalAction if field.annotation is bool else "store"
+    parser.add_argument(
+        "--" + name.replace("_", "-"),
+        dest=name,
+        default=argparse.SUPPRESS,
+        help=text.replace("%", "%%"),
+        action=action,
+    )
+
+
+def _settings(flags: dict[str, Any]) -> Settings:
+    """Join flags and environment, and refuse what is no setting: it would be a typing error."""
+    known = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(n for n in os.environ if n.startswith(ENVIRONMENT_PREFIX) and n not in known)
+    if unknown:
+        raise ConfigurationError(f"there is no setting {', '.join(unknown)}")
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(_faults(error))) from error
+
+
+def _faults(error: ValidationError) -> list[str]:
+    return [
+        f"{'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg']}"
+        for fault in error.errors(include_url=False)
+    ]

@@ -1,0 +1,74 @@
+"""Uvicorn with a gentler end: readiness goes first, the listener later, the exit status is 0."""
+
+import logging
+import signal
+import socket
+from time import monotonic
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.api.runtime import Lifecycle
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """Say how uvicorn is to serve *app*; logging is configured already."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        ws="none",
+        timeout_graceful_shutdown=max(1, round(settings.drain_timeout_ms / 1000)),
+    )
+
+
+class Server(uvicorn.Server):
+    """A server that a load balancer can see going.
+
+    Args:
+        config: Uvicorn's own.
+        lifecycle: Told when the end begins.
+        drain_delay_s: Seconds from SIGTERM, when readiness goes, to the end of the listener.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, lifecycle: Lifecycle, *, drain_delay_s: float
+    ) -> None:
+        super().__init__(config)
+        self._lifecycle = lifecycle
+        self._drain_delay_s = drain_delay_s
+        self._stop_at = float("inf")
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for server in self.servers:
+            for listener in server.sockets:
+                host, port = listener.getsockname()[:2]
+                logger.info("listening", extra={"host": host, "port": port})
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
+        """Begin to drain at the first SIGTERM; anything else, or a second one, ends at once.
+
+        Uvicorn would raise the signal again after its shutdown, so that the process dies of it.
+        """
+        is_patient = sig == signal.SIGTERM and not self._lifecycle.is_draining
+        self._lifecycle.is_draining = True
+        if is_patient:
+            self._stop_at = monotonic() + self._drain_delay_s
+        elif self.should_exit:
+            self.force_exit = True
+        else:
+            self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        if monotonic() >= self._stop_at:
+            self.should_exit = True
+        return await super().on_tick(counter)

@@ -1,0 +1,211 @@
+"""Tiny ONNX models whose answers can be computed by hand, and packages made of them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from service.packaging import write_package
+from service.repository.manifest import Description, GraphFiles
+from service.repository.packages import Location
+from service.specs import ImageSpec, TensorSpec
+
+DTYPES = {
+    "float16": TensorProto.FLOAT16,
+    "float32": TensorProto.FLOAT,
+    "float64": TensorProto.DOUBLE,
+    "uint8": TensorProto.UINT8,
+    "int64": TensorProto.INT64,
+}
+
+
+def graph(
+    nodes: list[Any],
+    given: tuple[str, str, list[Any]],
+    gives: list[tuple[str, str, list[Any]]],
+    weights: dict[str, np.ndarray] | None = None,
+    *,
+    opset: int = 18,
+    ir_version: int = 10,
+) -> bytes:
+    """Serialise a graph; an end is (name, dtype, shape without the batch axis)."""
+    ends = [
+        helper.make_tensor_value_info(name, DTYPES[dtype], ["batch", *shape])
+        for name, dtype, shape in [given, *gives]
+    ]
+    made = helper.make_graph(
+        nodes,
+        "tiny",
+        ends[:1],
+        ends[1:],
+        [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()],
+    )
+    opsets = [helper.make_opsetid("", opset)]
+    model = helper.make_model(made, opset_imports=opsets, ir_version=ir_version)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def node(operator: str, inputs: list[str], outputs: list[str], **attributes: Any) -> Any:
+    return helper.make_node(operator, inputs, outputs, **attributes)
+
+
+def linear(source: str, target: str, weights: np.ndarray, *, opset: int = 18) -> bytes:
+    """``target = source @ weights``."""
+    rows, columns = weights.shape
+    return graph(
+        [node("MatMul", [source, "w"], [target])],
+        (source, "float32", [rows]),
+        [(target, "float32", [columns])],
+        {"w": weights.astype(np.float32)},
+        opset=opset,
+    )
+
+
+def keeping(features: int, kept: int) -> tuple[bytes, bytes]:
+    """An encoder that keeps the first features and a decoder that puts zeros for the others.
+
+    So the score of a row is the sum of the squares of what was dropped, by *features*.
+    """
+    keep = np.eye(features, kept)
+    return linear("x", "z", keep), linear("z", "y", keep.T)
+
+
+def mixing(features: int, kept: int, seed: int = 0) -> tuple[bytes, bytes]:
+    """Random weights, so that mixed-up answers cannot be right by chance."""
+    rng = np.random.default_rng(seed)
+    encoder = rng.normal(size=(features, kept)) / features
+    return linear("x", "z", encoder), linear("z", "y", rng.normal(size=(kept, features)))
+
+
+def halving_pictures(channels: int = 1) -> tuple[bytes, bytes]:
+    """A code of half the input and a reconstruction of the code itself, for pictures of any size.
+
+    So a reconstruction is half as bright as its input, and the error a quarter of its square.
+    """
+    shape = [channels, "h", "w"]
+    half = {"half": np.array(0.5, np.float32)}
+    encoder = graph(
+        [node("Mul", ["x", "half"], ["z"])],
+        ("x", "float32", shape),
+        [("z", "float32", shape)],
+        half,
+    )
+    decoder = graph(
+        [node("Neg", ["z"], ["n"]), node("Neg", ["n"], ["y"])],
+        ("z", "float32", shape),
+        [("y", "float32", shape)],
+    )
+    return encoder, decoder
+
+
+def poison(features: int = 4) -> tuple[bytes, bytes]:
+    """An encoder that raises for the whole run when a row's first value is 9 or more."""
+    table = np.arange(9, dtype=np.float32)
+    encoder = graph(
+        [
+            node("Slice", ["x", "zero", "one", "one"], ["first"]),
+            node("Cast", ["first"], ["index"], to=TensorProto.INT64),
+            node("Gather", ["table", "index"], ["z"]),
+        ],
+        ("x", "float32", [features]),
+        [("z", "float32", [1])],
+        {"table": table, "zero": np.array([0]), "one": np.array([1])},
+    )
+    return encoder, linear("z", "y", np.ones((1, features)))
+
+
+def slow(features: int = 4, turns: int = 200_000) -> tuple[bytes, bytes]:
+    """An encoder that turns in a loop for a while before it gives its input back."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go_on"], ["still"]),
+            helper.make_node("Add", ["value", "nothing"], ["next"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("value", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, None),
+        ],
+        [numpy_helper.from_array(np.array(0.0, np.float32), "nothing")],
+    )
+    encoder = graph(
+        [node("Loop", ["turns", "yes", "x"], ["z"], body=body)],
+        ("x", "float32", [features]),
+        [("z", "float32", [features])],
+        {"turns": np.array(turns), "yes": np.array(True)},
+    )
+    return encoder, linear("z", "y", np.eye(features))
+
+
+def write(
+    models: Path,
+    pair: tuple[bytes, bytes | None],
+    golden: np.ndarray,
+    *,
+    name: str = "tiny",
+    version: int = 1,
+    calibration: np.ndarray | None = None,
+    value_range: tuple[float, float] | None = None,
+    image: ImageSpec | None = None,
+    shape: tuple[int | None, ...] | None = None,
+    code_shape: tuple[int | None, ...] = (2,),
+    **description: Any,
+) -> Location:
+    """Write a package of an encoder and a decoder over float32 rows."""
+    row = shape or golden.shape[1:]
+    spec = TensorSpec("float32", row, value_range, image)
+    encoder, decoder = pair
+    files = {"encoder.onnx": encoder} | ({} if decoder is None else {"decoder.onnx": decoder})
+    return write_package(
+        models,
+        Description(
+            name=name,
+            version=version,
+            graphs=GraphFiles(encoder="encoder.onnx", decoder=decoder and "decoder.onnx"),
+            input=spec,
+            code=TensorSpec("float32", code_shape),
+            output=None if decoder is None else spec,
+            **description,
+        ),
+        files,
+        golden_rows=golden,
+        calibration_rows=calibration,
+        calibration_data="rows of a fixed seed",
+    )
+
+
+def write_tabular(models: Path, *, name: str = "tabular", version: int = 1) -> Location:
+    """A calibrated model of 4 features and a code of 2; see *keeping*."""
+    rng = np.random.default_rng(1)
+    return write(
+        models,
+        keeping(4, 2),
+        rng.random((4, 4), np.float32),
+        name=name,
+        version=version,
+        calibration=rng.random((999, 4), np.float32),
+        value_range=(0, 1),
+    )
+
+
+def write_picture(models: Path, *, name: str = "picture", version: int = 1) -> Location:
+    """A calibrated model of grey 4x4 pictures; see *halving_pictures*."""
+    rng = np.random.default_rng(2)
+    return write(
+        models,
+        halving_pictures(),
+        rng.random((4, 1, 4, 4), np.float32),
+        name=name,
+        version=version,
+        calibration=rng.random((999, 1, 4, 4), np.float32),
+        value_range=(0, 1),
+        image=ImageSpec(),
+        code_shape=(1, 4, 4),
+    )

@@ -1,10 +1,12 @@
 """Uvicorn with a gentler end: readiness goes first, the listener later, the exit status is 0."""
 
+import asyncio
 import logging
 import signal
 import socket
 from time import monotonic
 from types import FrameType
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
@@ -13,6 +15,9 @@ from service.api.runtime import Lifecycle
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+# how long an open connection may stay silent after the listener is closed
+LAST_REQUESTS_S: Final = 0.5
 
 
 def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
@@ -67,6 +72,19 @@ class Server(uvicorn.Server):
             self.force_exit = True
         else:
             self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, and let connections that are already open bring their request.
+
+        Uvicorn closes a connection that has sent nothing yet, and with it a request on its way.
+        """
+        for server in self.servers:
+            server.close()
+        patience_ends = monotonic() + LAST_REQUESTS_S
+        # uvicorn tells nobody when a connection closes
+        while self.server_state.connections and monotonic() < patience_ends:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         if monotonic() >= self._stop_at:

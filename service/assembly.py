@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from service.errors import PackageError
+from service.errors import InferenceError, PackageError
 from service.inference import autoencoder as operations
 from service.inference.autoencoder import Autoencoder
 from service.inference.batcher import Batcher, Lane
@@ -121,6 +121,9 @@ def assemble(package: Package, engine: Engine) -> LiveModel:
     assembly = _Assembly(package, engine)
     try:
         return assembly.run()
+    except InferenceError as error:
+        assembly.undo()
+        raise PackageError("a graph fails on the rows that it is tried with") from error
     except BaseException:
         assembly.undo()
         raise
@@ -167,7 +170,10 @@ class _Assembly:
         calibration = self._read_calibration()
         model = Autoencoder(
             _signature(manifest),
-            {name: self._batcher(name, session) for name, session in self._sessions.items()},
+            {
+                name: self._batcher(name, session, self._operation_metrics(name))
+                for name, session in self._sessions.items()
+            },
             open_everything=self._opener(graphs),
         )
         nodes = {name: dict(session.nodes) for name, session in self._sessions.items()}
@@ -188,9 +194,7 @@ class _Assembly:
             provider=provider,
             nodes=nodes,
             metrics=engine.metrics.model(*labels),
-            operation_metrics={
-                name: engine.metrics.operation(*labels, name) for name in operations.ALL
-            },
+            operation_metrics={name: self._operation_metrics(name) for name in operations.ALL},
         )
 
     def undo(self) -> None:
@@ -220,13 +224,24 @@ class _Assembly:
         if everything is None or (self._is_large and graphs.decode is not None):
             return None
 
+        # its series start now: a model that is closed meanwhile must not start them again
+        metrics = self._operation_metrics(operations.INFER)
+
         def open_everything() -> Batcher:
             session = self._engine.make_session(everything, self._engine.device)
-            return self._batcher(operations.INFER, session)
+            try:
+                return self._batcher(operations.INFER, session, metrics)
+            except BaseException:
+                session.close()
+                raise
 
         return open_everything
 
-    def _batcher(self, operation: str, session: Session) -> Batcher:
+    def _operation_metrics(self, operation: str) -> OperationMetrics:
+        manifest = self._manifest
+        return self._engine.metrics.operation(manifest.name, str(manifest.version), operation)
+
+    def _batcher(self, operation: str, session: Session, metrics: OperationMetrics) -> Batcher:
         engine, manifest = self._engine, self._manifest
         largest = min(engine.max_batch_rows, manifest.max_batch_rows or engine.max_batch_rows)
         sizes = batch_sizes(largest)
@@ -234,7 +249,7 @@ class _Assembly:
             session,
             engine.lane,
             cost=self._measure(session, self._sample(operation), sizes),
-            metrics=engine.metrics.operation(manifest.name, str(manifest.version), operation),
+            metrics=metrics,
             max_batch_rows=largest,
             max_queue_rows=engine.max_queue_rows,
             delay_s=engine.delay_s,

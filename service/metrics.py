@@ -97,6 +97,7 @@ class OperationMetrics:
     rows: Counter
     batch_rows: Histogram
     queue_rows: Gauge
+    queue_limit_rows: Gauge
     request_s: Histogram
     parse_s: Histogram
     queue_s: Histogram
@@ -135,6 +136,9 @@ class Metrics:
         self._queue_rows = Gauge(
             "hourglass_queue_rows", "Rows waiting for a run", _OPERATION, registry=registry
         )
+        self._queue_limit_rows = Gauge(
+            "hourglass_queue_limit_rows", "Rows that may wait", _OPERATION, registry=registry
+        )
         self._request_s = self._histogram("request_seconds", "Whole request")
         self._parse_s = self._histogram("parse_seconds", "Body read and parsed")
         self._queue_s = self._histogram("queue_seconds", "Waiting for a run")
@@ -156,12 +160,22 @@ class Metrics:
             [*_MODEL, "provider", "device", "precision"],
             registry=registry,
         )
+        self._configured_device = Gauge(
+            "hourglass_configured_device_info",
+            "What the setting asks for: auto, cpu or cuda",
+            ["device"],
+            registry=registry,
+        )
         self._nodes = Gauge(
             "hourglass_graph_nodes",
             "Graph nodes placed on each execution provider",
             [*_OPERATION, "provider"],
             registry=registry,
         )
+
+    def configure(self, device: str) -> None:
+        """Record the device that the settings ask for."""
+        self._configured_device.labels(device).set(1)
 
     def operation(self, model: str, version: str, operation: str) -> OperationMetrics:
         """Start the series of one operation."""
@@ -172,6 +186,7 @@ class Metrics:
             rows=self._rows.labels(*labels),
             batch_rows=self._batch_rows.labels(*labels),
             queue_rows=self._queue_rows.labels(*labels),
+            queue_limit_rows=self._queue_limit_rows.labels(*labels),
             request_s=self._request_s.labels(*labels),
             parse_s=self._parse_s.labels(*labels),
             queue_s=self._queue_s.labels(*labels),
@@ -210,7 +225,7 @@ class Metrics:
         for metric in (
             *(self._requests, self._rows, self._batches, self._batch_rows, self._queue_rows),
             *(self._request_s, self._parse_s, self._queue_s, self._infer_s, self._render_s),
-            *(self._anomalies, self._ready, self._info, self._nodes),
+            *(self._anomalies, self._ready, self._info, self._nodes, self._queue_limit_rows),
         ):
             metric.remove_by_labels(labels)
 

@@ -10,6 +10,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from service.assembly import Engine, assemble, make_graphs
+from service.errors import InferenceError, PackageError
 from service.inference.batcher import Lane
 from service.inference.graphs import CODE, RECONSTRUCTION, SCORE
 from service.inference.providers import Device
@@ -38,7 +39,7 @@ def answers(package: Package, rows: Rows) -> dict[str, Rows]:
     """Give every answer that the model has for *rows*, by tensor name, on the CPU.
 
     Raises:
-        PackageError: The files are not usable graphs.
+        PackageError: The files are not usable graphs, or fail on the rows.
     """
     graphs = make_graphs(package)
     if graphs.everything is None:
@@ -47,9 +48,11 @@ def answers(package: Package, rows: Rows) -> dict[str, Rows]:
         given = {CODE: graphs.encode, RECONSTRUCTION: graphs.reconstruct, SCORE: graphs.score}
         names, graph = [name for name, made in given.items() if made], graphs.everything
     session = OrtSession(graph or b"", Device())
-    batches = [
-        session.run(rows[start : start + BATCH_ROWS]) for start in range(0, len(rows), BATCH_ROWS)
-    ]
+    starts = range(0, len(rows), BATCH_ROWS)
+    try:
+        batches = [session.run(rows[start : start + BATCH_ROWS]) for start in starts]
+    except InferenceError as error:
+        raise PackageError("the model fails on the rows that it is packed with") from error
     outputs = zip(*batches, strict=True)
     return {name: np.concatenate(parts) for name, parts in zip(names, outputs, strict=True)}
 
@@ -58,7 +61,12 @@ def calibrate_package(package: Package, rows: Rows) -> Calibration:
     """Calibrate a model on clean rows that it was not trained on.
 
     The scores come from the graph that the server uses, so they are comparable to the bit.
+
+    Raises:
+        PackageError: The model does not reconstruct its input, or fails on the rows.
     """
+    if not package.manifest.reconstructs:
+        raise PackageError("a model that does not reconstruct its input has no scores")
     given = answers(package, rows)
     scores: Scores = given[SCORE]
     width = package.manifest.input.width
@@ -89,6 +97,7 @@ async def check_package(location: Location, device: Device) -> list[str]:
     model = assemble(read_package(location), engine).autoencoder
     operations = model.operations
     model.close()
+    engine.lane.close()
     return operations
 
 

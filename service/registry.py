@@ -144,8 +144,7 @@ class Registry:
         self._is_closing = True
         for entry in self.entries():
             if entry.live is not None:
-                entry.live.autoencoder.close()
-                self._engine.metrics.remove(entry.live.name, entry.live.version)
+                self._drop(entry.live)
                 entry.live, entry.state = None, "failed"
 
     async def _load(self, entry: Entry) -> None:
@@ -166,7 +165,7 @@ class Registry:
 
     def _publish(self, entry: Entry, live: LiveModel, seconds: float) -> None:
         if self._is_closing:  # the server was stopped while this model was loading
-            live.autoencoder.close()
+            self._drop(live)
             return
         entry.live, entry.state = live, "ready"
         live.metrics.ready.set(1)
@@ -179,6 +178,10 @@ class Registry:
                 "seconds": round(seconds, 3),
             },
         )
+
+    def _drop(self, live: LiveModel) -> None:
+        live.autoencoder.close()
+        self._engine.metrics.remove(live.name, live.version)
 
     @staticmethod
     def _leave_out(entry: Entry, reason: str, error: Exception) -> None:

@@ -209,3 +209,81 @@ def write_picture(models: Path, *, name: str = "picture", version: int = 1) -> L
         image=ImageSpec(),
         code_shape=(1, 4, 4),
     )
+
+
+def whole(features: int = 4, kept: int = 2, seed: int = 0) -> bytes:
+    """An encoder and a decoder of random weights in one file, with the code ``z`` inside."""
+    rng = np.random.default_rng(seed)
+    return graph(
+        [node("MatMul", ["x", "down"], ["z"]), node("MatMul", ["z", "up"], ["y"])],
+        ("x", "float32", [features]),
+        [("y", "float32", [features])],
+        {
+            "down": rng.normal(size=(features, kept)).astype(np.float32),
+            "up": rng.normal(size=(kept, features)).astype(np.float32),
+        },
+    )
+
+
+def skipping(features: int = 4) -> bytes:
+    """One file whose output is the code ``z``, twice the input, plus the input itself."""
+    return graph(
+        [node("Add", ["x", "x"], ["z"]), node("Add", ["z", "x"], ["y"])],
+        ("x", "float32", [features]),
+        [("y", "float32", [features])],
+    )
+
+
+def branching(source: str, target: str, features: int = 4, *, opset: int = 18) -> bytes:
+    """``target`` is twice *source* when the sum of the batch is positive, else *source*."""
+
+    def body(name: str, nodes: list[Any]) -> Any:
+        out = helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, None)
+        return helper.make_graph(nodes, name, [], [out])
+
+    return graph(
+        [
+            node("ReduceSum", [source], ["sum"], keepdims=0),
+            node("Greater", ["sum", "zero"], ["is_positive"]),
+            node(
+                "If",
+                ["is_positive"],
+                [target],
+                then_branch=body("double", [node("Add", [source, source], ["double_out"])]),
+                else_branch=body("keep", [node("Identity", [source], ["keep_out"])]),
+            ),
+        ],
+        (source, "float32", [features]),
+        [(target, "float32", [features])],
+        {"zero": np.array(0, np.float32)},
+        opset=opset,
+    )
+
+
+def with_function(source: str, target: str, weights: np.ndarray, *, opset: int = 18) -> bytes:
+    """``target = 2 * source @ weights``, the doubling in a function of the file's own."""
+    doubling = helper.make_function(
+        "local", "Double", ["a"], ["b"], [node("Add", ["a", "a"], ["b"])],
+        [helper.make_opsetid("", opset)],
+    )  # fmt: skip
+    rows, columns = weights.shape
+    made = helper.make_graph(
+        [node("Double", [source], ["d"], domain="local"), node("MatMul", ["d", "w"], [target])],
+        "tiny",
+        [helper.make_tensor_value_info(source, TensorProto.FLOAT, ["batch", rows])],
+        [helper.make_tensor_value_info(target, TensorProto.FLOAT, ["batch", columns])],
+        [numpy_helper.from_array(weights.astype(np.float32), "w")],
+    )
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("local", 1)]
+    model = helper.make_model(made, opset_imports=opsets, functions=[doubling], ir_version=10)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def casting(source: str, target: str, given: str, gives: str, features: int = 4) -> bytes:
+    """*source* in another element type, and nothing else."""
+    return graph(
+        [node("Cast", [source], [target], to=DTYPES[gives])],
+        (source, given, [features]),
+        [(target, gives, [features])],
+    )

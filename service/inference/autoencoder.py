@@ -1,10 +1,15 @@
 """One loaded version of a model: its operations, and which graph answers what."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from time import perf_counter
 from typing import Final, TypeAlias
 
-from service.errors import UnsupportedOperationError
+from service.errors import (
+    DeadlineExceededError,
+    UnavailableError,
+    UnsupportedOperationError,
+)
 from service.inference.batcher import Batcher, Outputs
 from service.inference.graphs import Signature
 from service.inference.ticket import Ticket
@@ -44,20 +49,14 @@ class Autoencoder:
         self.signature = signature
         self._batchers = dict(batchers)
         self._open_everything = open_everything
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[None] | None = None
+        self._is_leaving = False
+        self._operations = _possible(signature, batchers)
 
     @property
     def operations(self) -> list[str]:
         """What this model can do, in the order of the documents."""
-        whole = {ENCODE, DECODE} <= self._batchers.keys()
-        can = {
-            ENCODE: ENCODE in self._batchers,
-            DECODE: DECODE in self._batchers,
-            RECONSTRUCT: RECONSTRUCT in self._batchers or whole,
-            ANOMALY_SCORE: ANOMALY_SCORE in self._batchers
-            or (whole and self.signature.reconstructs),
-        }
-        return [operation for operation, possible in can.items() if possible]
+        return list(self._operations)
 
     @property
     def batchers(self) -> Mapping[str, Batcher]:
@@ -66,26 +65,31 @@ class Autoencoder:
 
     async def encode(self, rows: Rows, ticket: Ticket) -> Codes:
         """Compress rows of the input to codes."""
+        self._check(ENCODE)
         return (await self._run(ENCODE, rows, ticket))[0]
 
     async def decode(self, codes: Codes, ticket: Ticket) -> Reconstructions:
         """Rebuild rows from codes."""
+        self._check(DECODE)
         return (await self._run(DECODE, codes, ticket))[0]
 
     async def reconstruct(self, rows: Rows, ticket: Ticket) -> Reconstructions:
         """Send rows through encoder and decoder; the same bits as *decode* of *encode*."""
+        self._check(RECONSTRUCT)
         if RECONSTRUCT in self._batchers:
             return (await self._run(RECONSTRUCT, rows, ticket))[0]
         return await self.decode(await self.encode(rows, ticket), ticket)
 
     async def score(self, rows: Rows, ticket: Ticket) -> Scores:
         """Give each row's mean squared reconstruction error; high is abnormal."""
+        self._check(ANOMALY_SCORE)
         if ANOMALY_SCORE in self._batchers:
             return (await self._run(ANOMALY_SCORE, rows, ticket))[0]
         return (await self.score_features(rows, ticket))[0]
 
     async def score_features(self, rows: Rows, ticket: Ticket) -> tuple[Scores, Rows]:
         """Give the bits of *score*, and the squared error of every feature."""
+        self._check(ANOMALY_SCORE)
         width = self.signature.input.width
         if self._open_everything is None:
             reconstruction = await self.reconstruct(rows, ticket)
@@ -96,27 +100,83 @@ class Autoencoder:
 
     async def drain(self) -> None:
         """Refuse newcomers and answer everybody who is in."""
-        await asyncio.gather(*(batcher.drain() for batcher in self._batchers.values()))
+        self._is_leaving = True
+        last = self._batchers.get(DECODE)
+        first = [batcher for batcher in self._batchers.values() if batcher is not last]
+        await asyncio.gather(*(batcher.drain() for batcher in first))
+        # only now: what has just been encoded may still be on its way to the decoder
+        if last is not None:
+            await last.drain()
 
     def close(self) -> None:
         """Drop every session; the objects themselves are frozen and would keep them alive."""
+        self._is_leaving = True
         for batcher in self._batchers.values():
             batcher.close()
         self._batchers.clear()
         self._open_everything = None
 
-    async def _run(self, operation: str, rows: Rows, ticket: Ticket) -> Outputs:
-        batcher = self._batchers.get(operation)
-        if batcher is None:
+    def _check(self, operation: str) -> None:
+        if not self._batchers:
+            raise _leaving()
+        if operation not in self._operations:
             raise UnsupportedOperationError(
                 f"the model has no operation '{operation}'",
                 expected=" or ".join(self.operations),
                 received=operation,
             )
+
+    async def _run(self, operation: str, rows: Rows, ticket: Ticket) -> Outputs:
+        batcher = self._batchers.get(operation)
+        if batcher is None:  # closed since the request came in
+            raise _leaving()
         return await batcher.run(rows, ticket)
 
     async def _everything(self, rows: Rows, ticket: Ticket) -> Outputs:
-        async with self._opening:
-            if INFER not in self._batchers and self._open_everything is not None:
-                self._batchers[INFER] = await asyncio.to_thread(self._open_everything)
+        if INFER not in self._batchers:
+            await self._wait_for_everything(ticket)
         return await self._run(INFER, rows, ticket)
+
+    async def _wait_for_everything(self, ticket: Ticket) -> None:
+        """Wait until the queue is open, as long as the deadline allows.
+
+        A request that leaves meanwhile does not take the opening with it.
+        """
+        if self._opening is None:
+            if self._is_leaving or self._open_everything is None:
+                raise _leaving()
+            self._opening = asyncio.create_task(self._open(self._open_everything))
+        in_time, _ = await asyncio.wait([self._opening], timeout=_left_s(ticket))
+        if not in_time:
+            raise DeadlineExceededError("the deadline passed while a graph was being opened")
+        in_time.pop().result()
+
+    async def _open(self, make: Callable[[], Batcher]) -> None:
+        try:
+            batcher = await asyncio.to_thread(make)
+        finally:
+            self._opening = None
+        if self._is_leaving:
+            batcher.close()
+        else:
+            self._batchers[INFER] = batcher
+
+
+def _possible(signature: Signature, batchers: Collection[str]) -> tuple[str, ...]:
+    in_turn = ENCODE in batchers and DECODE in batchers
+    can = {
+        ENCODE: ENCODE in batchers,
+        DECODE: DECODE in batchers,
+        RECONSTRUCT: RECONSTRUCT in batchers or in_turn,
+        ANOMALY_SCORE: ANOMALY_SCORE in batchers or (in_turn and signature.reconstructs),
+    }
+    return tuple(operation for operation, possible in can.items() if possible)
+
+
+def _left_s(ticket: Ticket) -> float | None:
+    left_s = max(0.0, ticket.deadline - perf_counter())
+    return left_s if left_s < float("inf") else None
+
+
+def _leaving() -> UnavailableError:
+    return UnavailableError("the model is being unloaded")

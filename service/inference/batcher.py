@@ -9,11 +9,14 @@ go to the device's thread.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
+
+import numpy as np
 
 from service.errors import (
     ClientGoneError,
@@ -21,6 +24,7 @@ from service.errors import (
     DeviceLostError,
     HourglassError,
     InferenceError,
+    InvalidRowsError,
     OverloadedError,
     UnavailableError,
 )
@@ -39,6 +43,8 @@ Outputs: TypeAlias = tuple[Rows, ...]
 IN_LOOP_MAX_S = 0.3e-3
 # one run that takes longer than this in the loop was one too many
 IN_LOOP_LIMIT_S = 1e-3
+
+_NO_ROWS: Final = np.empty(0)
 
 
 class Lane:
@@ -106,7 +112,7 @@ class Batcher:
         max_queue_rows: Rows that may wait; a request that would exceed it is refused.
         delay_s: How long a batch that is not full waits for company; 0 is right on a CPU.
         buckets: Ascending batch sizes to pad to, where the device likes fixed shapes.
-        on_device_lost: Called once when the device can no longer answer.
+        on_device_lost: Called by every run that finds that the device can no longer answer.
     """
 
     def __init__(
@@ -146,6 +152,7 @@ class Batcher:
         self._idle.set()
         self.waiting_rows = 0
         metrics.queue_rows.set_function(lambda: self.waiting_rows)
+        metrics.queue_limit_rows.set(max_queue_rows)
 
     @property
     def cost(self) -> CostModel:
@@ -180,6 +187,7 @@ class Batcher:
     def close(self) -> None:
         """Let go of the session; whoever still waits is told that the model is gone."""
         self._draining = True
+        self._again.clear()
         for job in list(self._jobs):
             self._fail(job, UnavailableError("the model is being unloaded"))
         for handle in (self._flush_handle, self._delay_handle, self._sweep_handle):
@@ -193,6 +201,8 @@ class Batcher:
     def _admit(self, rows: Rows, ticket: Ticket) -> _Job:
         if self._draining:
             raise UnavailableError("the model is being unloaded")
+        if not len(rows):
+            raise InvalidRowsError("there are no rows", expected="at least one row")
         now = perf_counter()
         if ticket.deadline <= now:
             raise DeadlineExceededError("the deadline passed before the request was queued")
@@ -232,8 +242,7 @@ class Batcher:
         if self._running is not None:
             return
         if self._again:
-            batch = [part for part in self._again.popleft() if not part.job.future.done()]
-            self._start(batch)
+            self._start(self._still_waiting(self._again.popleft()))
         elif not self._is_delayed():
             batch = self._collect()
             self._count(batch)
@@ -306,16 +315,32 @@ class Batcher:
     def _start(self, batch: _Batch) -> None:
         if not batch:
             return
-        rows = join([part.job.rows[part.start : part.stop] for part in batch])
-        padded = pad(rows, bucket(len(rows), self._buckets))
-        if self._should_run_in_loop(len(padded)):
-            self._run_in_loop(batch, padded)
-        else:
-            stop = Stop()
-            self._running = (batch, stop)
-            self._run_task = asyncio.get_running_loop().create_task(
-                self._run_in_lane(batch, padded, stop)
-            )
+        with self._answering(batch):
+            rows = join([part.job.rows[part.start : part.stop] for part in batch])
+            padded = pad(rows, bucket(len(rows), self._buckets))
+            if self._should_run_in_loop(len(padded)):
+                self._run_in_loop(batch, padded)
+            else:
+                stop = Stop()
+                self._running = (batch, stop)
+                self._run_task = asyncio.get_running_loop().create_task(
+                    self._run_in_lane(batch, padded, stop)
+                )
+
+    @contextmanager
+    def _answering(self, batch: _Batch) -> Iterator[None]:
+        """See that every job of *batch* hears of it, however its run ends."""
+        try:
+            yield
+        except RunStoppedError:
+            logger.info("a run was stopped: all of its %d requests had left", len(batch))
+        except InferenceError as error:
+            self._failed(batch, error)
+        except Exception as error:
+            logger.exception("a run ended in a way that was not foreseen")
+            failure = InferenceError("the model failed on these rows")
+            failure.__cause__ = error
+            self._failed(batch, failure)
 
     def _should_run_in_loop(self, rows: int) -> bool:
         is_cheap = self._may_run_in_loop and self._cost.run_s(rows) < IN_LOOP_MAX_S
@@ -324,38 +349,36 @@ class Batcher:
     def _run_in_loop(self, batch: _Batch, rows: Rows) -> None:
         started = perf_counter()
         try:
-            outputs = self._session.run(rows)
-        except InferenceError as error:
-            self._failed(batch, error)
-        else:
-            self._give_back(batch, outputs)
-        if perf_counter() - started > IN_LOOP_LIMIT_S:
-            self._may_run_in_loop = False
+            self._give_back(batch, len(rows), self._session.run(rows))
+        finally:
+            if perf_counter() - started > IN_LOOP_LIMIT_S:
+                self._may_run_in_loop = False
 
     async def _run_in_lane(self, batch: _Batch, rows: Rows, stop: Stop) -> None:
         try:
-            outputs = await self._lane.run(partial(self._session.run, rows, stop))
-        except RunStoppedError:
-            logger.info("a run was stopped: all of its %d requests had left", len(batch))
-        except InferenceError as error:
-            self._failed(batch, error)
-        else:
-            self._give_back(batch, outputs)
+            with self._answering(batch):
+                outputs = await self._lane.run(partial(self._session.run, rows, stop))
+                self._give_back(batch, len(rows), outputs)
+        except asyncio.CancelledError:  # the lane was closed before the run began
+            for part in batch:
+                self._fail(part.job, UnavailableError("the model is being unloaded"))
+            raise
         finally:
             self._running = self._run_task = None
             self._idle_or_next()
 
-    def _give_back(self, batch: _Batch, outputs: Outputs) -> None:
+    def _give_back(self, batch: _Batch, rows: int, outputs: Outputs) -> None:
+        """Hand the outputs of a run of *rows*, some of them perhaps padding, to their jobs."""
         now = perf_counter()
+        if any(len(output) != rows for output in outputs):
+            # a row is missing or too many, and nobody knows whose
+            raise InferenceError("the model does not give one row for each row")
         is_finite = all(first_non_finite(output) is None for output in outputs)
         at = 0
         for part in batch:
             results = tuple(output[at : at + part.rows] for output in outputs)
             at += part.rows
-            if any(len(result) != part.rows for result in results):
-                error = InferenceError("the model gave fewer rows than it was given")
-                self._fail(part.job, error)
-            elif not is_finite and (bad := _first_bad(results)) is not None:
+            if not is_finite and (bad := _first_bad(results)) is not None:
                 error = InferenceError("the model gave a non-finite value", row=part.start + bad)
                 self._fail(part.job, error)
             else:
@@ -379,25 +402,27 @@ class Batcher:
         self._settle(job)
 
     def _failed(self, batch: _Batch, error: InferenceError) -> None:
-        """Find whose rows a failed run is due to: halve it by requests, then by rows.
+        """Find the rows that a failed run is due to: halve it until they stand alone.
 
-        One culprit among n rows costs at most 2 log2(n) + 2 further runs, and nobody else
-        notices more than those.
+        The cut goes through the middle row, even within a request: one culprit among n rows
+        then costs at most 2 log2(n) + 2 further runs, however the rows are shared out. Only its
+        request fails; the others get their rows joined again.
         """
         if isinstance(error, DeviceLostError):
             for part in batch:
                 self._fail(part.job, error)
             self._on_device_lost()
-        elif len(batch) > 1:
-            middle = len(batch) // 2
-            self._again.extendleft([batch[middle:], batch[:middle]])
-        elif batch[0].rows > 1:
-            job, start, stop = batch[0]
-            middle = (start + stop) // 2
-            self._again.extendleft([[_Part(job, middle, stop)], [_Part(job, start, middle)]])
-        else:
+            return
+        batch = self._still_waiting(batch)
+        if sum(part.rows for part in batch) > 1:
+            first, second = _halves(batch)
+            self._again.extendleft([second, first])
+        elif batch:
             logger.error("the model failed on a row", exc_info=error)
             self._fail(batch[0].job, InferenceError(str(error), row=batch[0].start))
+
+    def _still_waiting(self, batch: _Batch) -> _Batch:
+        return [part for part in batch if part.job in self._jobs]
 
     def _fail(self, job: _Job, error: HourglassError) -> None:
         if not job.future.done():
@@ -412,9 +437,10 @@ class Batcher:
         self.waiting_rows -= job.waiting
         job.waiting = 0
         job.results = []
+        job.rows = _NO_ROWS  # its place in the queue may outlive it, and must not cost memory
         if self._running is not None:
             batch, stop = self._running
-            if job.missing and all(part.job not in self._jobs for part in batch):
+            if job.missing and not self._still_waiting(batch):
                 stop()
         self._idle_or_next()
 
@@ -437,6 +463,21 @@ class Batcher:
                 self._fail(job, DeadlineExceededError(f"the deadline passed {where}"))
         if self._jobs:
             self._sweep_by(min(job.ticket.deadline for job in self._jobs))
+
+
+def _halves(batch: _Batch) -> tuple[_Batch, _Batch]:
+    """Cut a batch of two or more rows at its middle row."""
+    room = sum(part.rows for part in batch) // 2
+    first: _Batch = []
+    second: _Batch = []
+    for job, start, stop in batch:
+        cut = min(start + room, stop)
+        room -= cut - start
+        if start < cut:
+            first.append(_Part(job, start, cut))
+        if cut < stop:
+            second.append(_Part(job, cut, stop))
+    return first, second
 
 
 def _first_bad(results: Outputs) -> int | None:

@@ -1,4 +1,4 @@
-"""Pure arithmetic of batches: who gives how many rows, how a failing batch is halved."""
+"""Pure arithmetic of batches: who gives how many rows, and how rows become one array."""
 
 from bisect import bisect_left
 from collections.abc import Sequence

@@ -5,6 +5,7 @@ Whatever the files call their tensors, the graphs made here call them ``input``,
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import numpy as np
 import onnx
 import onnx.compose
 import onnx.external_data_helper
-import onnx.utils
+import onnx.inliner
 import onnx.version_converter
 from google.protobuf.message import DecodeError
 from onnx import (
@@ -66,6 +67,18 @@ class Signature:
     reconstructs: bool = True
 
 
+@contextmanager
+def _refusing_damage() -> Iterator[None]:
+    """Blame the package for whatever ``onnx`` raises at a graph that is not valid."""
+    try:
+        yield
+    except PackageError:
+        raise
+    except Exception as error:
+        raise PackageError("a graph is damaged, or not valid ONNX") from error
+
+
+@_refusing_damage()
 def from_pair(encoder: bytes, decoder: bytes | None, signature: Signature) -> Graphs:
     """Make the graphs of a model that comes as an encoder and perhaps a decoder.
 
@@ -78,10 +91,12 @@ def from_pair(encoder: bytes, decoder: bytes | None, signature: Signature) -> Gr
         return _cut(encode, signature)
     decode = _load(decoder, "decoder")
     _rename(decode, _ends(decode, CODE, RECONSTRUCTION))
+    _expect(encode, CODE, signature.code)
     _expect(decode, CODE, signature.code)
     return _cut(_join(encode, decode), signature)
 
 
+@_refusing_damage()
 def from_whole(autoencoder: bytes, code_tensor: str | None, signature: Signature) -> Graphs:
     """Make the graphs of a model that comes as one file, cut at *code_tensor* where it has one.
 
@@ -103,8 +118,7 @@ def from_whole(autoencoder: bytes, code_tensor: str | None, signature: Signature
 def has_control_flow(graph: bytes) -> bool:
     """Whether a node holds a graph of its own (If, Loop, Scan), so that its time may vary."""
     model = onnx.load_model_from_string(graph)
-    nodes = [*model.graph.node, *(node for f in model.functions for node in f.node)]
-    return any(True for node in nodes for _ in _bodies(node))
+    return any(True for node in model.graph.node for _ in _bodies(node))
 
 
 def _load(data: bytes, part: str) -> ModelProto:
@@ -113,7 +127,9 @@ def _load(data: bytes, part: str) -> ModelProto:
         model = onnx.load_model_from_string(data)
     except DecodeError as error:
         raise PackageError(f"the {part} is not an ONNX file") from error
-    if any(onnx.external_data_helper.uses_external_data(t) for t in model.graph.initializer):
+    # functions of two files cannot share a graph, and the opset converter forgets them
+    model = onnx.inliner.inline_local_functions(model)
+    if any(onnx.external_data_helper.uses_external_data(t) for t in _tensors(model.graph)):
         raise PackageError(f"the {part} keeps its weights in another file; fold them in")
     model = _upgrade(model, max(_opset(model), MIN_OPSET))
     # a weight that is listed as an input too (IR 3) could be fed by a client; here it is a weight
@@ -175,6 +191,16 @@ def _bodies(node: NodeProto) -> Iterator[GraphProto]:
         yield from attribute.graphs
 
 
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """Every constant, in the bodies of nodes too."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from [attribute.t, *attribute.tensors]
+        for body in _bodies(node):
+            yield from _tensors(body)
+
+
 def _join(encode: ModelProto, decode: ModelProto) -> ModelProto:
     """Put the decoder behind the encoder; the code stays an output of the whole."""
     opset = max(_opset(encode), _opset(decode))
@@ -210,7 +236,7 @@ def _cut(whole: ModelProto, signature: Signature) -> Graphs:
     encode = _extract(whole, INPUT, [CODE]) if CODE in outputs else None
     if RECONSTRUCTION not in outputs:
         return Graphs(encode=encode)
-    has_decoder = CODE in outputs and INPUT not in _needs(whole.graph, RECONSTRUCTION, stop=CODE)
+    has_decoder = CODE in outputs and INPUT not in _needs(whole.graph, [RECONSTRUCTION], stop=CODE)
     scored = _with_score(whole, signature.input.width) if signature.reconstructs else whole
     return Graphs(
         encode=encode,
@@ -227,19 +253,34 @@ def _outputs(model: ModelProto) -> list[str]:
 
 
 def _extract(model: ModelProto, source: str, outputs: list[str]) -> bytes:
-    """Keep what *outputs* need; ONNX Runtime would compute the rest, asked for or not."""
-    data: bytes = onnx.utils.Extractor(model).extract_model([source], outputs).SerializeToString()
+    """Keep what *outputs* need; ONNX Runtime would compute the rest, asked for or not.
+
+    ``onnx.utils.Extractor`` does not see what the bodies of nodes read from around them.
+    """
+    graph = model.graph
+    needed = _needs(graph, outputs, stop=source)
+    ends = {value.name: value for value in [*graph.input, *graph.output]}
+    part = helper.make_graph(
+        [node for node in graph.node if not needed.isdisjoint(node.output)],
+        graph.name,
+        [ends[source]],
+        [ends[name] for name in outputs],
+        [tensor for tensor in graph.initializer if tensor.name in needed],
+        sparse_initializer=[t for t in graph.sparse_initializer if t.values.name in needed],
+    )
+    made = helper.make_model(part, opset_imports=model.opset_import, ir_version=model.ir_version)
+    data: bytes = made.SerializeToString()
     return data
 
 
-def _needs(graph: GraphProto, target: str, *, stop: str) -> set[str]:
-    """Names that *target* depends on, not looking behind *stop*."""
+def _needs(graph: GraphProto, targets: list[str], *, stop: str) -> set[str]:
+    """Names that *targets* depend on, themselves included, not looking behind *stop*."""
     makers = {name: node for node in graph.node for name in node.output}
     found: set[str] = set()
-    pending = [target]
+    pending = [*targets]
     while pending:
         name = pending.pop()
-        if name not in found and name != stop:
+        if name and name not in found and name != stop:  # an optional tensor has no name
             found.add(name)
             pending.extend(_reads(makers[name]) if name in makers else ())
     return found
@@ -287,8 +328,8 @@ def _expect(model: ModelProto, name: str, spec: TensorSpec | None) -> None:
     dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
     if dtype != spec.numpy_dtype:
         raise PackageError(f"the {name} is {dtype} in the graph, {spec.dtype} in the manifest")
-    if not tensor.HasField("shape"):
-        return  # the author gave no shape; the golden rows will show
+    if not tensor.shape.dim:
+        raise PackageError(f"the {name} has no batch axis in the graph, or no shape at all")
     batch, *axes = (d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
     if batch is not None:
         raise PackageError(f"the {name} has a batch axis fixed at {batch}")

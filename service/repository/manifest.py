@@ -144,7 +144,7 @@ class Golden(_Part):
     """
 
     file: FileName
-    tolerance: Annotated[float, Field(gt=0)] = 1e-4
+    tolerance: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-4
 
 
 class Description(_Part):

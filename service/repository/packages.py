@@ -109,13 +109,15 @@ def _read_file(path: Path, *, max_bytes: int) -> bytes:
     except OSError as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else "cannot be opened"
         raise PackageError(f"{path.name} {reason}") from error
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(descriptor)
+        raise PackageError(f"{path.name} is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise PackageError(f"{path.name} is not a regular file")
-        data = file.read(max_bytes + 1)
-    if len(data) > max_bytes:
-        raise PackageError(f"{path.name} is larger than {max_bytes} bytes")
-    return data
+        if facts.st_size > max_bytes:
+            raise PackageError(f"{path.name} is larger than {max_bytes} bytes")
+        # no more than the size just seen: a manifest may claim any number of bytes
+        return file.read(facts.st_size)
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from service.inference.batching import allot, bucket, first_non_finite, join, pad
+
+
+def test_a_large_job_alone_fills_the_batch():
+    assert allot([100], 64) == [64]
+
+
+def test_small_jobs_are_taken_whole_in_the_order_of_their_arrival():
+    assert allot([1, 2, 3], 64) == [1, 2, 3]
+
+
+def test_a_large_job_leaves_room_for_the_small_ones_behind_it():
+    assert allot([100, 1, 1, 1], 8) == [5, 1, 1, 1]
+
+
+def test_jobs_that_get_nothing_are_left_out():
+    assert allot([1, 1, 1, 1, 1, 1], 4) == [1, 1, 1, 1]
+
+
+def test_a_batch_of_one_row_goes_to_the_first():
+    assert allot([3, 1], 1) == [1]
+
+
+@given(st.lists(st.integers(1, 100), min_size=1), st.integers(1, 64))
+def test_shares_fill_the_batch_and_exceed_nobody(waiting, capacity):
+    shares = allot(waiting, capacity)
+
+    assert sum(shares) == min(sum(waiting), capacity)
+    assert all(1 <= share <= rows for share, rows in zip(shares, waiting, strict=False))
+
+
+@given(st.lists(st.integers(1, 100), min_size=1), st.integers(1, 64))
+def test_the_first_in_line_gets_at_least_a_quarter_of_the_batch(waiting, capacity):
+    assert allot(waiting, capacity)[0] >= min(waiting[0], max(1, capacity // 4))
+
+
+def test_joined_rows_keep_their_order():
+    parts = [np.array([[1], [2]]), np.array([[3]])]
+
+    assert join(parts).tolist() == [[1], [2], [3]]
+
+
+def test_a_single_part_is_not_copied():
+    rows = np.ones((2, 2))
+
+    assert join([rows]) is rows
+
+
+@pytest.mark.parametrize(("rows", "size"), [(1, 2), (2, 2), (3, 8), (8, 8), (9, 9)], ids=str)
+def test_the_smallest_bucket_that_holds_the_rows_is_taken(rows, size):
+    assert bucket(rows, [2, 8]) == size
+
+
+def test_without_buckets_a_batch_keeps_its_size():
+    assert bucket(5, []) == 5
+
+
+def test_padding_appends_zero_rows_of_the_same_type():
+    padded = pad(np.ones((1, 2), np.float16), 3)
+
+    assert padded.tolist() == [[1, 1], [0, 0], [0, 0]]
+    assert padded.dtype == np.float16
+
+
+def test_rows_that_fit_are_not_padded():
+    rows = np.ones((2, 2))
+
+    assert pad(rows, 2) is rows
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
+def test_the_first_row_with_a_value_that_is_not_finite_is_named(value):
+    rows = np.zeros((4, 2, 2), np.float32)
+    rows[2, 1, 0] = rows[3, 0, 0] = value
+
+    assert first_non_finite(rows) == 2
+
+
+def test_finite_rows_have_no_culprit():
+    assert first_non_finite(np.zeros((2, 2), np.float32)) is None
+
+
+def test_scores_have_no_axis_but_the_batch():
+    assert first_non_finite(np.array([0, np.nan])) == 1
+
+
+def test_integers_are_always_finite():
+    assert first_non_finite(np.zeros((2, 2), np.int64)) is None

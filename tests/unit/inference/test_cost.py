@@ -1,0 +1,38 @@
+import pytest
+
+from service.inference.cost import CostModel, batch_sizes, measure_cost
+
+
+def test_a_measured_size_costs_what_was_measured():
+    assert CostModel((1, 8), (1.0, 2.0)).run_s(8) == 2.0
+
+
+def test_between_two_measured_sizes_lies_a_straight_line():
+    assert CostModel((1, 5), (1.0, 3.0)).run_s(3) == 2.0
+
+
+def test_beyond_the_largest_size_cost_grows_with_the_rows():
+    assert CostModel((1, 8), (1.0, 2.0)).run_s(16) == 4.0
+
+
+def test_speed_is_that_of_full_batches():
+    assert CostModel((1, 8), (1.0, 2.0)).rows_per_s == 4.0
+
+
+@pytest.mark.parametrize(
+    ("largest", "sizes"),
+    [(1, [1]), (2, [1, 2]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])],
+    ids=str,
+)
+def test_sizes_are_powers_of_two_and_the_largest(largest, sizes):
+    assert batch_sizes(largest) == sizes
+
+
+def test_every_size_is_warmed_up_once_and_then_timed():
+    runs: list[int] = []
+
+    cost = measure_cost(runs.append, [1, 4])
+
+    assert runs == [1] * 4 + [4] * 4
+    assert cost.rows == (1, 4)
+    assert all(seconds > 0 for seconds in cost.seconds)

@@ -1,0 +1,145 @@
+import pytest
+from pydantic import ValidationError
+
+from service.repository.manifest import GraphFiles, Manifest
+
+SHA = "0" * 64
+SPEC = {"dtype": "float32", "shape": [4]}
+CODE = {"dtype": "float32", "shape": [2]}
+RECORD = {"sha256": SHA, "bytes": 1}
+
+
+def content(**more):
+    return {
+        "name": "ecg",
+        "version": 1,
+        "graphs": {"encoder": "encoder.onnx", "decoder": "decoder.onnx"},
+        "input": SPEC,
+        "code": CODE,
+        "output": SPEC,
+        "files": {"encoder.onnx": RECORD, "decoder.onnx": RECORD},
+        **more,
+    }
+
+
+def whole(**more):
+    return content(
+        **{
+            "graphs": {"autoencoder": "whole.onnx"},
+            "code": None,
+            "files": {"whole.onnx": RECORD},
+            **more,
+        }
+    )
+
+
+def test_a_plain_manifest_is_taken():
+    manifest = Manifest.model_validate(content())
+
+    assert manifest.graphs.names == ["encoder.onnx", "decoder.onnx"]
+    assert manifest.reconstructs
+
+
+def test_an_encoder_alone_does_not_reconstruct():
+    manifest = Manifest.model_validate(content(graphs={"encoder": "encoder.onnx"}, output=None))
+
+    assert not manifest.reconstructs
+
+
+def test_an_output_of_another_kind_does_not_reconstruct_and_may_have_another_shape():
+    manifest = Manifest.model_validate(content(output_kind="a larger picture", output=CODE))
+
+    assert not manifest.reconstructs
+
+
+def test_a_whole_file_needs_no_code():
+    assert Manifest.model_validate(whole()).graphs.names == ["whole.onnx"]
+
+
+def test_a_whole_file_may_name_its_code():
+    graphs = {"autoencoder": "whole.onnx", "code_tensor": "z"}
+
+    assert Manifest.model_validate(whole(graphs=graphs, code=CODE)).code is not None
+
+
+@pytest.mark.parametrize(
+    ("graphs", "message"),
+    [
+        ({}, "give encoder and decoder, or an autoencoder"),
+        ({"encoder": "e", "autoencoder": "a"}, "give encoder and decoder, or an autoencoder"),
+        ({"decoder": "d"}, "nothing to encode with"),
+        ({"encoder": "e", "code_tensor": "z"}, "belongs to an autoencoder file"),
+    ],
+    ids=["none", "both", "a decoder alone", "a code tensor of a pair"],
+)
+def test_graphs_come_in_one_of_two_ways(graphs, message):
+    with pytest.raises(ValidationError, match=message):
+        GraphFiles.model_validate(graphs)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        content(code=None),
+        content(output=None),
+        content(graphs={"encoder": "encoder.onnx"}),
+        content(output=CODE),
+        whole(code=CODE),
+        whole(output=None),
+    ],
+    ids=[
+        "a pair without a code",
+        "a decoder without an output",
+        "an output without a decoder",
+        "a reconstruction of another shape",
+        "a code without a tensor",
+        "a whole file without an output",
+    ],
+)
+def test_tensors_follow_from_the_graphs(wrong):
+    with pytest.raises(ValidationError, match=r"'code'|'output'|shape of the input"):
+        Manifest.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"files": {"encoder.onnx": RECORD}},
+        {"golden": {"file": "golden.npz"}},
+        {"calibration": {"file": "calibration.npz", "data": "rows", "rows": 9}},
+    ],
+    ids=["decoder", "golden rows", "calibration"],
+)
+def test_every_file_in_use_needs_a_checksum(more):
+    with pytest.raises(ValidationError, match="no checksum for"):
+        Manifest.model_validate(content(**more))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"unheard_of": 1},
+        {"name": "No Capitals"},
+        {"name": "ecg\n"},
+        {"name": ""},
+        {"version": 0},
+        {"schema_version": 2},
+        {"max_batch_rows": 0},
+        {"files": {"../encoder.onnx": RECORD}},
+        {"files": {"folder/encoder.onnx": RECORD}},
+        {"files": {".hidden": RECORD}},
+        {"graphs": {"encoder": "/etc/passwd"}},
+        {"files": {"encoder.onnx": {"sha256": "abc", "bytes": 1}}},
+        {"files": {"encoder.onnx": {"sha256": SHA, "bytes": -1}}},
+        {"golden": {"file": "encoder.onnx", "tolerance": 0}},
+        {"golden": {"file": "encoder.onnx", "tolerance": float("inf")}},
+        {"golden": {"file": "encoder.onnx", "tolerance": float("nan")}},
+        {"input": {"dtype": "float128", "shape": [4]}},
+        {"input": {"dtype": "float32", "shape": [0]}},
+        {"input": {"dtype": "float32", "shape": [4], "unheard_of": 1}},
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_right_is_refused(more):
+    with pytest.raises(ValidationError):
+        Manifest.model_validate(content(**more))

@@ -4,7 +4,7 @@ The batch axis is never part of a shape here. ``None`` stands for a free axis.
 """
 
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -66,7 +66,9 @@ class TensorSpec:
     def __post_init__(self) -> None:
         if any(axis is not None and axis < 1 for axis in self.shape):
             raise ValueError(f"an axis of {shape_text(self.shape)} is shorter than 1")
-        if self.range is not None and not self.range[0] < self.range[1]:
+        if self.range is not None and not (
+            self.range[0] < self.range[1] and all(map(isfinite, self.range))
+        ):
             raise ValueError("range must be a lower and a higher number")
         if self.features is not None and self.shape != (len(self.features),):
             raise ValueError(f"{len(self.features)} feature names for {shape_text(self.shape)}")
@@ -105,7 +107,8 @@ class TensorSpec:
     def accepts_shape(self, shape: tuple[int, ...]) -> bool:
         """Whether *shape*, without its batch axis, is one of this tensor's."""
         return len(shape) == len(self.shape) and all(
-            axis in {None, length} for axis, length in zip(self.shape, shape, strict=True)
+            length > 0 and axis in {None, length}
+            for axis, length in zip(self.shape, shape, strict=True)
         )
 
     def fits(self, shape: tuple[int, ...]) -> bool:

@@ -10,6 +10,11 @@ _GZIP: Final = zlib.MAX_WBITS | 16
 _ZLIB: Final = zlib.MAX_WBITS
 _BARE: Final = -zlib.MAX_WBITS
 
+# what follows a member is copied when it ends, so it is read in pieces; and empty members would
+# cost time without ever reaching the limit
+_PIECE_BYTES: Final = 64 * 1024
+_MAX_MEMBERS: Final = 1024
+
 
 def decompress(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
     """Undo a content encoding.
@@ -17,7 +22,7 @@ def decompress(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
     Raises:
         UnsupportedMediaError: Another encoding than gzip, deflate or identity.
         MalformedBodyError: The bytes are not of that encoding.
-        TooLargeError: More than *max_bytes* come out.
+        TooLargeError: More than *max_bytes* come out, or it has too many members.
     """
     match encoding.strip().lower():
         case "" | "identity":
@@ -36,19 +41,36 @@ def decompress(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
 
 def _inflate(body: bytes, window_bits: int, max_bytes: int) -> bytes:
     out = bytearray()
-    rest = body
+    position = 0
+    members = 0
     try:
-        while rest:  # a gzip file may have several members
-            stream = zlib.decompressobj(window_bits)
-            out += stream.decompress(rest, max_bytes + 1 - len(out))
-            if len(out) > max_bytes:
+        while position < len(body):  # a gzip file may have several members
+            members += 1
+            if members > _MAX_MEMBERS:
                 raise TooLargeError(
-                    f"a body may have {max_bytes} bytes after decompression",
-                    expected=f"at most {max_bytes} bytes",
+                    f"a compressed body may have {_MAX_MEMBERS} members",
+                    expected=f"at most {_MAX_MEMBERS} members",
                 )
-            if not stream.eof:
-                raise MalformedBodyError("the compressed body is cut off")
-            rest = stream.unused_data
+            position = _inflate_member(body, position, window_bits, out, max_bytes)
     except zlib.error:
         raise MalformedBodyError("the body is not of its Content-Encoding") from None
     return bytes(out)
+
+
+def _inflate_member(
+    body: bytes, position: int, window_bits: int, out: bytearray, max_bytes: int
+) -> int:
+    """Append what one member holds to *out*; gives the position after it."""
+    stream = zlib.decompressobj(window_bits)
+    while not stream.eof:
+        piece = body[position : position + _PIECE_BYTES]
+        if not piece:
+            raise MalformedBodyError("the compressed body is cut off")
+        out += stream.decompress(piece, max_bytes + 1 - len(out))
+        if len(out) > max_bytes:
+            raise TooLargeError(
+                f"a body may have {max_bytes} bytes after decompression",
+                expected=f"at most {max_bytes} bytes",
+            )
+        position += len(piece) - len(stream.unused_data)
+    return position

@@ -10,11 +10,13 @@ import orjson
 
 from service.bodies.rows import to_rows
 from service.errors import InvalidRowsError, MalformedBodyError
-from service.specs import Rows, TensorSpec
+from service.specs import Rows, TensorSpec, shape_text
 
 INPUTS: Final = "inputs"
 
 _NUMBERS: Final = frozenset({int, float})
+
+_MAX_AXES: Final = 64  # of a NumPy array
 
 
 def parse(body: bytes, spec: TensorSpec) -> tuple[Rows, dict[str, Any]]:
@@ -27,8 +29,10 @@ def parse(body: bytes, spec: TensorSpec) -> tuple[Rows, dict[str, Any]]:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        # the parser's own words tell the place and nothing of the content
-        raise MalformedBodyError(f"the body is not JSON: {error.msg} at {error.pos}") from None
+        raise MalformedBodyError(
+            f"the body is not JSON: it cannot be read at character {error.pos}",
+            expected="JSON, which has no NaN and no Infinity",
+        ) from None
     if not isinstance(document, dict):
         raise InvalidRowsError(
             "the body must be an object", expected='{"inputs": [...]}', received=_kind(document)
@@ -60,12 +64,13 @@ def _array(inputs: list[Any], body: bytes, spec: TensorSpec) -> npt.NDArray[Any]
             _check_numbers(values, row)
     try:
         array = np.array(inputs)
-    except (ValueError, OverflowError):
-        raise _ragged(inputs, spec) from None
-    if array.size and array.dtype.kind not in "fiu":
-        # integers beyond 64 bits become objects, and mixed with rows of others anything
-        raise _ragged(inputs, spec)
-    return array if array.size else array.astype(spec.numpy_dtype)
+    except ValueError:
+        raise _irregular(inputs) from None
+    if array.size == 0:
+        return array.astype(spec.numpy_dtype)
+    if array.dtype.kind == "f" and spec.numpy_dtype.kind != "f":
+        raise _not_integers(inputs, spec)
+    return array
 
 
 def _is_plain(body: bytes) -> bool:
@@ -99,27 +104,43 @@ def _not_numbers(level: list[Any], kinds: set[type], row: int) -> InvalidRowsErr
     )
 
 
-def _ragged(inputs: list[Any], spec: TensorSpec) -> InvalidRowsError:
+def _irregular(inputs: list[Any]) -> InvalidRowsError:
     """Find the first row that is not a regular array, or not of the shape of the others."""
-    shapes = [_shape(values) for values in inputs]
-    for row, shape in enumerate(shapes):
-        if shape is None:
-            return InvalidRowsError("a row is ragged", row=row, expected="lists of one length")
-        if shape != shapes[0]:
-            return InvalidRowsError(
-                "all rows of a request have one shape",
-                row=row,
-                expected=str(list(shapes[0] or ())),
-                received=str(list(shape)),
-            )
-    return InvalidRowsError(f"a value does not fit into {spec.dtype}", expected=spec.dtype)
+    first = _shape(inputs[0])
+    shapes = enumerate(map(_shape, inputs))
+    row, shape = next((row, shape) for row, shape in shapes if shape is None or shape != first)
+    if shape is None or first is None:
+        return InvalidRowsError(
+            "a row is ragged or nested too deeply", row=row, expected="lists of one length"
+        )
+    return InvalidRowsError(
+        "all rows of a request have one shape",
+        row=row,
+        expected=shape_text(first),
+        received=shape_text(shape),
+    )
 
 
 def _shape(values: Any) -> tuple[int, ...] | None:  # noqa: ANN401 - any JSON value
     try:
-        return np.array(values, dtype=object if not isinstance(values, list) else None).shape
-    except (ValueError, OverflowError):
+        shape = np.array(values).shape
+    except ValueError:
         return None
+    return shape if len(shape) < _MAX_AXES else None  # one is left for the batch
+
+
+def _not_integers(inputs: list[Any], spec: TensorSpec) -> InvalidRowsError:
+    """Find the first row with a fraction, or with an integer that made a float of the array."""
+    limits = np.iinfo(spec.numpy_dtype)
+    arrays = enumerate(map(np.array, inputs))
+    row = next(
+        row for row, array in arrays if array.dtype.kind == "f" or (array > limits.max).any()
+    )
+    return InvalidRowsError(
+        f"a value is not a whole number that fits into {spec.dtype}",
+        row=row,
+        expected=spec.dtype,
+    )
 
 
 def _kind(value: Any) -> str:  # noqa: ANN401 - any JSON value

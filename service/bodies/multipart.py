@@ -3,14 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import InvalidRowsError, MalformedBodyError, TooLargeError
 
 PART_NAME: Final = b"file"
-
-_MAX_HEADERS: Final = 16
 
 
 @dataclass
@@ -46,10 +44,7 @@ class _Collector:
         self._value += data[start:end]
 
     def header_end(self) -> None:
-        headers = self.parts[-1].headers
-        if len(headers) == _MAX_HEADERS:
-            raise MalformedBodyError("a part has too many headers")
-        headers[bytes(self._name).lower()] = bytes(self._value)
+        self.parts[-1].headers[bytes(self._name).lower()] = bytes(self._value)
         self._name.clear()
         self._value.clear()
 
@@ -91,7 +86,7 @@ def parse(body: bytes, content_type: str, *, max_parts: int) -> list[bytes]:
         )
         parser.write(body)
         parser.finalize()
-    except MultipartParseError:
+    except FormParserError:
         raise MalformedBodyError("the form does not follow its boundary") from None
     if not collector.is_complete:
         raise MalformedBodyError("the form is cut off")

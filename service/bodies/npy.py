@@ -4,6 +4,7 @@ Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """
 
 import io
+import tokenize
 from functools import lru_cache
 from math import prod
 from typing import Any, Final
@@ -12,12 +13,23 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy_format
 
-from service.bodies.rows import to_rows
+from service.bodies.rows import shaped, to_rows
 from service.errors import InvalidRowsError, MalformedBodyError
 from service.specs import Rows, TensorSpec
 
 _MAX_HEADER_BYTES: Final = 1024
 _LENGTH_BYTES: Final = {(1, 0): 2, (2, 0): 4, (3, 0): 4}
+
+# NumPy evaluates a header as Python, so a broken one can raise any of these
+_HEADER_ERRORS: Final = (
+    ValueError,
+    TypeError,
+    IndexError,
+    SyntaxError,
+    tokenize.TokenError,
+    RecursionError,
+    MemoryError,
+)
 
 
 def parse(body: bytes, spec: TensorSpec) -> Rows:
@@ -41,7 +53,7 @@ def parse(body: bytes, spec: TensorSpec) -> Rows:
             received=f"{len(body) - offset} bytes",
         )
     flat: npt.NDArray[Any] = np.frombuffer(body, dtype, offset=offset)
-    array = flat.reshape(shape, order="F" if is_fortran else "C")
+    array = shaped(flat, shape, order="F" if is_fortran else "C")
     return to_rows(array.astype(dtype.newbyteorder("="), copy=False), spec)
 
 
@@ -76,10 +88,10 @@ def _parse_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     )
     try:
         shape, is_fortran, dtype = read(stream, max_header_size=_MAX_HEADER_BYTES)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+    except _HEADER_ERRORS:
         raise MalformedBodyError("the npy header cannot be read") from None
-    if any(axis < 0 for axis in shape):
-        raise MalformedBodyError("the npy header has a negative axis")
+    if any(type(axis) is not int or axis < 0 for axis in shape):  # True is an int too
+        raise MalformedBodyError("the npy header has an axis that is no length")
     return shape, is_fortran, dtype
 
 

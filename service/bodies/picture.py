@@ -5,6 +5,8 @@ range and 255 the high end, whatever the picture shows.
 """
 
 import io
+import struct
+import zlib
 from math import ceil, sqrt
 from typing import Any, Final
 
@@ -24,7 +26,23 @@ _EIGHT_BIT_MAX: Final = 255
 _SIXTEEN_BIT_MODES: Final = frozenset({"I", "I;16", "I;16B", "I;16L"})
 
 # a broken picture can raise any of these from inside its decoder
-_DECODER_ERRORS: Final = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError)
+_DECODER_ERRORS: Final = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+    struct.error,
+    zlib.error,
+)
+
+# a large picture in small segments takes some thousands; each costs a microsecond or more
+_MAX_READS: Final = 100_000
+
+_PNG_SIGNATURE_BYTES: Final = 8
 
 
 def parse(data: bytes, spec: TensorSpec, *, max_pixels: int, resize: bool = False) -> Rows:
@@ -35,18 +53,20 @@ def parse(data: bytes, spec: TensorSpec, *, max_pixels: int, resize: bool = Fals
 
     Raises:
         MalformedBodyError: Not a PNG, JPEG or WebP picture, or a broken one.
-        TooLargeError: More than *max_pixels*, by its header.
+        TooLargeError: More than *max_pixels*, by its header; or millions of tiny segments.
         InvalidRowsError: Another size than the model's, or several frames.
     """
     image = _image_spec(spec)
     try:
         # nothing is decoded before its size is known to be harmless
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        with Image.open(_File(data), formats=FORMATS) as picture:
             _check_pixels(picture.size, max_pixels)
             if getattr(picture, "n_frames", 1) > 1:
                 raise InvalidRowsError("a picture has several frames", expected="one frame")
             upright = _flattened(ImageOps.exif_transpose(picture))
-    except Image.DecompressionBombError:
+            if picture.format == "PNG":
+                _check_chunks(memoryview(data))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(max_pixels, None) from None
     except UnidentifiedImageError:
         raise MalformedBodyError("not a PNG, JPEG or WebP picture") from None
@@ -99,6 +119,32 @@ def to_pixels(values: Rows, low: float, high: float) -> npt.NDArray[np.uint8]:
     """Map *low* to 0 and *high* to 255; ``np.rint`` rounds halves to even."""
     share = (values.astype(np.float64) - low) / (high - low)
     return np.rint(_EIGHT_BIT_MAX * np.clip(share, 0, 1)).astype(np.uint8)
+
+
+class _File(io.BytesIO):
+    """A file that ends the walk of a decoder through endless tiny segments."""
+
+    _reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads > _MAX_READS:
+            raise TooLargeError("the picture has too many segments")
+        return super().read(size)
+
+
+def _check_chunks(data: memoryview) -> None:
+    """See that a PNG is whole; Pillow stops at the last pixel and takes damaged ones for good."""
+    position = _PNG_SIGNATURE_BYTES
+    kind = b""
+    while kind != b"IEND":
+        end = position + 8 + int.from_bytes(data[position : position + 4], "big")
+        content = data[position + 4 : end]
+        kind = bytes(content[:4])
+        checksum = zlib.crc32(content).to_bytes(4, "big")
+        if data[end : end + 4] != checksum:
+            raise MalformedBodyError("the picture is broken")
+        position = end + 4
 
 
 def _image_spec(spec: TensorSpec) -> ImageSpec:

@@ -4,7 +4,7 @@ from math import prod
 
 import numpy as np
 
-from service.bodies.rows import expected_shape, to_rows
+from service.bodies.rows import expected_shape, shaped, to_rows
 from service.errors import InvalidRowsError, MalformedBodyError
 from service.specs import Rows, TensorSpec, shape_text
 
@@ -20,7 +20,7 @@ def parse(body: bytes, spec: TensorSpec, shape: str | None = None) -> Rows:
         shape: The header ``X-Shape``, batch axis first; needed where axes are free.
 
     Raises:
-        MalformedBodyError: *shape* cannot be read.
+        MalformedBodyError: *shape* cannot be read, or no array can have it.
         InvalidRowsError: The bytes are not a whole number of rows, or not of this shape.
     """
     dtype = spec.numpy_dtype.newbyteorder("<")
@@ -32,7 +32,7 @@ def parse(body: bytes, spec: TensorSpec, shape: str | None = None) -> Rows:
             expected=f"{promised} bytes for {shape_text(axes)} {spec.dtype}",
             received=f"{len(body)} bytes",
         )
-    array = np.frombuffer(body, dtype).reshape(axes)
+    array = shaped(np.frombuffer(body, dtype), axes)
     return to_rows(array.astype(spec.numpy_dtype, copy=False), spec)
 
 

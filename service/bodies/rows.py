@@ -1,11 +1,11 @@
 """The last step of every parser: is this array what the model takes?"""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from service.errors import InvalidRowsError, TooLargeError
+from service.errors import InvalidRowsError, MalformedBodyError, TooLargeError
 from service.specs import Rows, TensorSpec, shape_text
 
 
@@ -29,6 +29,20 @@ def to_rows(array: npt.NDArray[Any], spec: TensorSpec) -> Rows:
         rows = rows.reshape(len(rows), *spec.shape)
     check_values(rows, spec)
     return rows
+
+
+def shaped(
+    flat: npt.NDArray[Any], shape: tuple[int, ...], *, order: Literal["C", "F"] = "C"
+) -> npt.NDArray[Any]:
+    """Give *flat* the shape that a header claims and that its length agrees with.
+
+    Raises:
+        MalformedBodyError: Too many axes; or none of its elements exist, and it is too large.
+    """
+    try:
+        return flat.reshape(shape, order=order)
+    except ValueError:
+        raise MalformedBodyError("no array can have the shape of the header") from None
 
 
 def check_count(rows: int, max_rows: int) -> None:
@@ -66,7 +80,7 @@ def check_values(rows: Rows, spec: TensorSpec) -> None:
         "a value is out of the model's declared range",
         row=row,
         expected=f"{low:g} to {high:g}",
-        received=f"{value:g}",
+        received="a smaller value" if value < low else "a larger value",
     )
 
 

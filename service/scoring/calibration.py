@@ -7,9 +7,12 @@ k-th smallest of them with probability at most f when k = ceil((1 - f)(n + 1)).
 """
 
 import io
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
 from fractions import Fraction
 from math import floor
 
@@ -17,12 +20,28 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import InvalidRowsError, PackageError, UnsupportedOperationError
-from service.scoring.measures import Scores
+from service.scoring.measures import Scores, as_score
 
 DEFAULT_FALSE_POSITIVE_RATE = 0.01
 
 # the heat map's upper end: white is an error that one feature in a thousand of normal rows reaches
 HEAT_MAP_QUANTILE = 0.999
+
+# what zipfile, zlib and NumPy raise on broken bytes; encrypted or exotic archives are RuntimeErrors
+_READ_ERRORS = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +71,7 @@ class Calibration:
     @property
     def default_false_positive_rate(self) -> float:
         """1 %, or the smallest rate that so few rows can show."""
-        # the next float up, so that rounding cannot make it rarer than 1 in n + 1
-        smallest = float(np.nextafter(1 / (self.rows + 1), 1))
-        return max(DEFAULT_FALSE_POSITIVE_RATE, smallest)
+        return max(DEFAULT_FALSE_POSITIVE_RATE, float(_share_of_one(self.rows + 1)))
 
     @property
     def default_threshold(self) -> float:
@@ -80,8 +97,8 @@ class Calibration:
         if k > n:
             raise InvalidRowsError(
                 f"false_positive_rate {false_positive_rate:g} is rarer than {n} calibration rows"
-                f" can show; the smallest is {1 / (n + 1):.3g}",
-                expected=f"false_positive_rate >= {1 / (n + 1):.3g}",
+                f" can show; the smallest is {_share_of_one(n + 1)}",
+                expected=f"false_positive_rate >= {_share_of_one(n + 1)}",
                 received=f"{false_positive_rate:g}",
             )
         return float(scores[k - 1])
@@ -91,6 +108,16 @@ class Calibration:
         reference = self._of(measure)
         at_least = len(reference) - np.searchsorted(reference, scores, side="left")
         return ((1.0 + at_least) / (1.0 + len(reference))).astype(np.float64, copy=False)
+
+    def rate_above(self, measure: str, threshold: float) -> float:
+        """Give the share of normal rows expected above *threshold*, the reverse of *threshold*.
+
+        (1 + number of calibration scores > *threshold*) / (1 + n): at a calibration score, a row
+        lies above it if and only if its p-value is not greater than this.
+        """
+        reference = self._of(measure)
+        not_above = int(np.searchsorted(reference, as_score(threshold), side="right"))
+        return (1 + len(reference) - not_above) / (1 + len(reference))
 
     def _of(self, measure: str) -> Scores:
         try:
@@ -132,7 +159,7 @@ def read_calibration(data: bytes) -> Calibration:
                 heat_map_high=float(archive["heat_map_high"]),
                 model_sha256=str(archive["model_sha256"]),
             )
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except _READ_ERRORS as error:
         raise PackageError("the calibration cannot be read") from error
     _check(calibration)
     return calibration
@@ -153,14 +180,21 @@ def calibrate(
         errors: Feature errors of the same rows, any shape.
         model_sha256: Fingerprint of the graphs that gave the scores.
     """
+    with np.errstate(invalid="ignore"):  # infinite errors give NaN, which is refused below
+        heat_map_high = float(np.quantile(errors, HEAT_MAP_QUANTILE))
     calibration = Calibration(
         scores={name: np.sort(values.astype(np.float32)) for name, values in scores.items()},
         default_measure=default_measure,
-        heat_map_high=float(np.quantile(errors, HEAT_MAP_QUANTILE)),
+        heat_map_high=heat_map_high,
         model_sha256=model_sha256,
     )
     _check(calibration)
     return calibration
+
+
+def _share_of_one(parts: int) -> str:
+    """Write 1 / *parts*, rounded up so that it may be asked for."""
+    return f"{Context(prec=3, rounding=ROUND_CEILING).divide(1, parts):g}"
 
 
 def _check(calibration: Calibration) -> None:

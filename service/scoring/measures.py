@@ -17,6 +17,12 @@ Scores: TypeAlias = npt.NDArray[np.float32]
 MSE = "mse"
 
 
+def as_score(number: float) -> np.float32:
+    """Give the score nearest to *number*; infinity, which is above all scores, beyond them."""
+    with np.errstate(over="ignore"):
+        return np.float32(number)
+
+
 def feature_errors(x: Rows, reconstruction: Rows, *, width: float = 1.0) -> npt.NDArray[Any]:
     """Give the squared error of every feature, float32, in the shape of *x*.
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from service.errors import InvalidRowsError, UnsupportedOperationError
 from service.scoring.calibration import Calibration
-from service.scoring.measures import MSE, Scores
+from service.scoring.measures import MSE, Scores, as_score
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ def choose_rule(
         )
     if calibration is None:
         return _uncalibrated_rule(measure, false_positive_rate, threshold)
-    measure = measure or calibration.default_measure
+    if measure is None:
+        measure = calibration.default_measure
     if threshold is not None:
-        above = calibration.p_values(measure, np.array([threshold], dtype=np.float32))
-        return Rule(measure, threshold, float(above[0]))
+        return Rule(measure, threshold, calibration.rate_above(measure, threshold))
     rate = false_positive_rate
     if rate is None:
         rate = calibration.default_false_positive_rate
@@ -86,5 +86,10 @@ def judge(scores: Scores, rule: Rule, calibration: Calibration | None) -> Verdic
         rule=rule,
         scores=scores,
         p_values=None if calibration is None else calibration.p_values(rule.measure, scores),
-        anomalies=None if rule.threshold is None else scores > np.float32(rule.threshold),
+        anomalies=None if rule.threshold is None else above(scores, rule.threshold),
     )
+
+
+def above(scores: Scores, threshold: float) -> npt.NDArray[np.bool_]:
+    """Compare in the precision of scores: a threshold given back as its shortest text is itself."""
+    return scores > as_score(threshold)

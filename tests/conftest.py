@@ -21,6 +21,15 @@ READY_WITHIN_S = 20.0
 Serve = Callable[..., AbstractContextManager[TestClient]]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--data",
+        type=Path,
+        default=None,
+        help="folder with mnist/ and bsds500/, for the tests that measure the bundled models",
+    )
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

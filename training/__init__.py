@@ -1,0 +1,1 @@
+"""Recipes that train, export, calibrate and measure the bundled models; nothing here serves."""

@@ -1,0 +1,73 @@
+"""Train, export, calibrate and measure a bundled model.
+
+    python -m training mnist-conv --data data/mnist
+
+A run leaves its checkpoint below ``runs/``; ``--from-checkpoint`` makes the package of it again
+without training. The package goes to ``models/<name>/<version>/``.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from training.checkpoint import Checkpoint, read_checkpoint
+from training.data import mnist
+from training.pipeline import make_package, train
+from training.recipe import Recipe
+from training.recipes import mnist_conv
+from training.rows import RowSets, gather
+
+RECIPES = {recipe.name: recipe for recipe in [mnist_conv.RECIPE]}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    recipe = RECIPES[options.model]
+    rows = gather(
+        recipe.hold_out, options.data, source=options.source, photographs=options.photographs
+    )
+    checkpoint = _checkpoint(recipe, rows, options)
+    location = make_package(recipe, checkpoint, rows, options.out)
+    print(f"{location.folder} is written")
+
+
+def _checkpoint(recipe: Recipe, rows: RowSets, options: argparse.Namespace) -> Checkpoint:
+    if options.from_checkpoint is not None:
+        return read_checkpoint(options.from_checkpoint)
+    epochs = options.epochs or recipe.schedule.epochs
+    schedule = replace(recipe.schedule, epochs=epochs)
+    checkpoint = train(
+        recipe,
+        rows,
+        schedule,
+        seed=options.seed,
+        threads=options.threads,
+        machine=options.machine or f"{options.threads} CPU cores",
+    )
+    path = options.runs / recipe.name / "checkpoint.pt"
+    checkpoint.save(path)
+    print(f"trained in {checkpoint.history.seconds:.0f} s, kept as {path}")
+    return checkpoint
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("model", choices=sorted(RECIPES))
+    add = parser.add_argument
+    add("--data", type=Path, default=Path("data/mnist"), help="folder of the data set's files")
+    add("--source", default=mnist.SOURCE, help="where missing files are downloaded from")
+    add("--photographs", type=Path, help="folder of photographs to measure detection with")
+    add("--seed", type=int, default=0, help="of weights and of the order of the rows")
+    add("--epochs", type=int, help="instead of the recipe's number, to try things out")
+    add("--threads", type=int, default=2, help="of torch; another number gives other roundings")
+    add("--machine", help="what this runs on, in words for the card, beside the training time")
+    add("--out", type=Path, default=Path("models"), help="model repository to write to")
+    add("--runs", type=Path, default=Path("runs"), help="where checkpoints are kept")
+    add("--from-checkpoint", type=Path, help="make the package of this run, without training")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""One module a bundled model; each holds its ``RECIPE``."""

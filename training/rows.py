@@ -1,0 +1,70 @@
+"""The rows of a recipe, sorted by what they may be used for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from training.data import mnist
+from training.data.photographs import cut_outs
+from training.recipe import HoldOut
+from training.splits import in_stretches
+
+Rows = npt.NDArray[np.float32]
+
+PHOTOGRAPH_ROWS = 10_000
+PHOTOGRAPH_SEED = 0  # of the places only; the same cut-outs whatever seed a model is trained with
+
+
+@dataclass(frozen=True, slots=True)
+class RowSets:
+    """Rows for each use, as the model takes them.
+
+    Attributes:
+        train: What the weights learn from.
+        validation: What chooses the epoch.
+        calibration: What the threshold comes from.
+        test: The official test rows, for the published figures alone.
+        photographs: Foreign rows, where a folder of photographs was given.
+    """
+
+    train: Rows
+    validation: Rows
+    calibration: Rows
+    test: Rows
+    photographs: Rows | None = None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {
+            "train": len(self.train),
+            "validation": len(self.validation),
+            "calibration": len(self.calibration),
+            "test": len(self.test),
+        }
+
+
+def gather(
+    hold_out: HoldOut, folder: Path, *, source: str = mnist.SOURCE, photographs: Path | None = None
+) -> RowSets:
+    """Read MNIST from *folder*, and cut-outs of *photographs* where there are some."""
+    parts = mnist.load(folder, source=source)
+    images = parts["train"].images
+    split = in_stretches(
+        len(images),
+        validation=hold_out.validation,
+        calibration=hold_out.calibration,
+        stretches=hold_out.stretches,
+    )
+    return RowSets(
+        train=mnist.as_rows(images[split.train]),
+        validation=mnist.as_rows(images[split.validation]),
+        calibration=mnist.as_rows(images[split.calibration]),
+        test=mnist.as_rows(parts["test"].images),
+        photographs=None if photographs is None else _foreign(photographs, images.shape[1]),
+    )
+
+
+def _foreign(folder: Path, side: int) -> Rows:
+    return mnist.as_rows(cut_outs(folder, rows=PHOTOGRAPH_ROWS, side=side, seed=PHOTOGRAPH_SEED))

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
-DATA ?= data
+DATA ?= data/mnist
 MODEL ?= mnist-conv
 ARGS ?=
 
@@ -35,7 +35,7 @@ cover: $(VENV)/dev.stamp  ## the tests with branch coverage, at least 95 %
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report
 
-train: $(VENV)/train.stamp  ## train, export, calibrate and measure a bundled model: MODEL=mnist-conv DATA=folder
+train: $(VENV)/train.stamp  ## train, export, calibrate and measure a model: MODEL=mnist-conv DATA=data/mnist
 	$(BIN)/python -m training $(MODEL) --data $(DATA) $(ARGS)
 
 lock: $(VENV)/dev.stamp  ## write requirements/*.txt anew from pyproject.toml
@@ -61,6 +61,7 @@ $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/serve.stamp
 	$(PIP) install --require-hashes -r requirements/dev.txt
 	touch $@
 
-$(VENV)/train.stamp: pyproject.toml $(VENV)/serve.stamp
-	$(PIP) install -c requirements/versions-train.txt torch onnxscript matplotlib tqdm
+# PyTorch is not in the lock file: its builds differ by machine, and serving never needs it
+$(VENV)/train.stamp: training/requirements.txt $(VENV)/serve.stamp
+	$(PIP) install -r training/requirements.txt
 	touch $@

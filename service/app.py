@@ -63,6 +63,7 @@ def create_app(
     lifecycle = Lifecycle()
     make_session = sessions or partial(OrtSession, intra_op_threads=settings.intra_op_threads)
     metrics = Metrics(registry or CollectorRegistry())
+    metrics.configure(settings.device)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Runtime]]:

@@ -35,7 +35,7 @@ from service.inference.autoencoder import Autoencoder
 from service.inference.ticket import Ticket
 from service.metrics import OperationMetrics
 from service.scoring.measures import Scores
-from service.scoring.verdicts import choose_rule, judge
+from service.scoring.verdicts import above, choose_rule, judge
 from service.settings import Settings
 from service.specs import Rows, TensorSpec
 
@@ -160,10 +160,12 @@ class _Call:
         query = query_of(self.scope)
         body = Body(self.headers, self._input_spec(), self.settings)
         options = read_options(kind, query, {})
-        if "resize" in query and not body.is_picture:
-            raise InvalidRowsError("resize is for pictures", expected="a picture as the body")
         rows, fields = body.parse(await body.read(receive, self.ticket), options)
-        return rows, read_options(kind, query, fields) if fields else options
+        if fields:
+            options = read_options(kind, query, fields)
+        if "resize" in options.model_fields_set and not body.is_picture:
+            raise InvalidRowsError("resize is for pictures", expected="a picture as the body")
+        return rows, options
 
     def _input_spec(self) -> TensorSpec:
         manifest = self.live.manifest
@@ -210,9 +212,12 @@ class _Call:
 
 def _observe(live: LiveModel, scores: Scores) -> None:
     """Feed the score metrics, by the default threshold whatever the client asked for."""
-    if live.default_threshold is not None:
-        live.metrics.score_ratio(scores / np.float32(live.default_threshold))
-        live.metrics.anomalies.inc(int((scores > np.float32(live.default_threshold)).sum()))
+    threshold = live.default_threshold
+    if threshold is None:
+        return
+    live.metrics.anomalies.inc(int(above(scores, threshold).sum()))
+    if threshold > 0:  # a model without any error on normal rows has no ratio
+        live.metrics.score_ratio(scores / np.float32(threshold))
 
 
 def _missing(operation: str, model: Autoencoder) -> UnsupportedOperationError:

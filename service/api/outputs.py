@@ -96,7 +96,8 @@ def _score_fields(verdicts: Verdicts, errors: Rows | None, live: LiveModel) -> d
 
 def _shortest(threshold: float) -> float | np.float32:
     """Keep a calibrated threshold, which is a float32 score, as short as the scores are."""
-    single = np.float32(threshold)
+    with np.errstate(over="ignore"):  # a client's own threshold may be any number
+        single = np.float32(threshold)
     return single if float(single) == threshold else threshold
 
 

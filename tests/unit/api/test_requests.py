@@ -1,0 +1,237 @@
+"""Receiving: queries, deadlines, bodies, and clients that leave while they wait."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from service.api.requests import Departures, headers_of, query_of, read_body, timeout_of
+from service.errors import (
+    ClientGoneError,
+    DeadlineExceededError,
+    InvalidRowsError,
+    MalformedBodyError,
+    TooLargeError,
+)
+from service.inference.ticket import Ticket
+
+WITHIN_S = 5.0
+
+
+class Wire:
+    """The receiving side of a connection: messages that are there, then silence."""
+
+    def __init__(self, *messages):
+        self._messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        for message in messages:
+            self._messages.put_nowait(message)
+
+    async def receive(self):
+        return await self._messages.get()
+
+    def leave(self):
+        self._messages.put_nowait({"type": "http.disconnect"})
+
+
+def chunk(body, more=False):
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def query(text):
+    return query_of({"query_string": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (b"", {}),
+        (b"a=1&b=2", {"a": "1", "b": "2"}),
+        (b"a=", {"a": ""}),
+        (b"a", {"a": ""}),
+        (b"a=%C3%A9+b", {"a": "é b"}),
+    ],
+)
+def test_a_query_is_read(text, wanted):
+    assert query(text) == wanted
+
+
+@pytest.mark.parametrize("text", [b"a=\xff", b"&".join([b"a=1"] * 40)])
+def test_a_query_that_cannot_be_read_is_malformed(text):
+    with pytest.raises(MalformedBodyError):
+        query(text)
+
+
+def test_a_parameter_given_twice_is_refused():
+    with pytest.raises(InvalidRowsError, match="twice"):
+        query(b"a=1&a=1")
+
+
+def test_headers_are_found_by_their_names():
+    assert headers_of({"headers": [(b"a", b"1"), (b"b", b"2")]}) == {b"a": b"1", b"b": b"2"}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [(None, 10), (b"1", 0.001), (b"9999", 9.999), (b"10001", 10)]
+)
+def test_the_shorter_deadline_holds(text, seconds):
+    headers = {} if text is None else {b"x-request-timeout-ms": text}
+
+    assert timeout_of(headers, 10) == seconds
+
+
+@pytest.mark.parametrize("text", [b"", b"0", b"-1", b"1.0", b"1_000", b" 1", b"1" * 10, b"\xb2"])
+def test_a_deadline_that_is_no_positive_whole_number_is_malformed(text):
+    with pytest.raises(MalformedBodyError):
+        timeout_of({b"x-request-timeout-ms": text}, 10)
+
+
+async def read(wire, *, max_bytes=10, length=None, timeout_s=WITHIN_S):
+    headers = {} if length is None else {b"content-length": length}
+    return await read_body(wire.receive, headers, Ticket(timeout_s=timeout_s), max_bytes=max_bytes)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [chunk(b"abcdef")],
+        [chunk(b"ab", True), chunk(b"cd", True), chunk(b"ef")],
+        [chunk(b"abcdef", True), chunk(b"")],
+        [chunk(b"", True), {"type": "http.request", "more_body": True}, chunk(b"abcdef")],
+    ],
+    ids=["whole", "in pieces", "with an empty end", "with nothing in between"],
+)
+async def test_a_body_is_read_to_its_end(messages):
+    assert await read(Wire(*messages)) == b"abcdef"
+
+
+@pytest.mark.anyio
+async def test_a_body_may_have_the_largest_size():
+    assert await read(Wire(chunk(b"a" * 10)), length=b"10") == b"a" * 10
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("length", [b"11", b"9" * 5000], ids=["by one", "by far"])
+async def test_a_body_announced_too_long_is_not_read(length):
+    with pytest.raises(TooLargeError):
+        await read(Wire(), length=length)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("length", [None, b"3", b"nonsense", b"-5"])
+async def test_what_comes_counts_whatever_was_announced(length):
+    with pytest.raises(TooLargeError):
+        await read(Wire(chunk(b"a" * 6, True), chunk(b"a" * 5)), length=length)
+
+
+@pytest.mark.anyio
+async def test_a_body_that_stops_coming_ends_with_the_deadline():
+    with pytest.raises(DeadlineExceededError):
+        await read(Wire(chunk(b"a", True)), timeout_s=0.01)
+
+
+@pytest.mark.anyio
+async def test_a_deadline_that_has_passed_ends_a_body_at_once():
+    with pytest.raises(DeadlineExceededError):
+        await read(Wire(), timeout_s=-1)
+
+
+@pytest.mark.anyio
+async def test_a_client_that_leaves_before_the_end_of_its_body_is_gone():
+    wire = Wire(chunk(b"a", True))
+    wire.leave()
+
+    with pytest.raises(ClientGoneError):
+        await read(wire)
+
+
+def waiting():
+    """A ticket of rows in the queue, and what tells that its client has left."""
+    ticket, left = Ticket(), asyncio.Event()
+    ticket.leave = left.set
+    return ticket, left
+
+
+@pytest.mark.anyio
+async def test_a_client_that_leaves_while_it_waits_is_noticed():
+    departures, wire = Departures(), Wire()
+    ticket, left = waiting()
+    departures.watch(ticket, wire.receive)
+
+    wire.leave()
+
+    await asyncio.wait_for(left.wait(), WITHIN_S)
+    departures.forget(ticket)
+
+
+@pytest.mark.anyio
+async def test_only_the_client_that_leaves_is_taken_for_gone():
+    departures = Departures()
+    tickets = [waiting() for _ in range(3)]
+    wires = [Wire() for _ in tickets]
+    for (ticket, _), wire in zip(tickets, wires, strict=True):
+        departures.watch(ticket, wire.receive)
+
+    wires[1].leave()
+
+    await asyncio.wait_for(tickets[1][1].wait(), WITHIN_S)
+    assert [left.is_set() for _, left in tickets] == [False, True, False]
+    for ticket, _ in tickets:
+        departures.forget(ticket)
+
+
+@pytest.mark.anyio
+async def test_what_else_comes_is_no_departure():
+    departures, wire = Departures(), Wire(chunk(b"late"), chunk(b"later"))
+    ticket, left = waiting()
+    departures.watch(ticket, wire.receive)
+
+    wire.leave()
+
+    await asyncio.wait_for(left.wait(), WITHIN_S)
+    departures.forget(ticket)
+
+
+@pytest.mark.anyio
+async def test_a_client_that_came_later_is_noticed_too():
+    departures = Departures()
+    first, second = waiting(), waiting()
+    wires = Wire(), Wire()
+    departures.watch(first[0], wires[0].receive)
+    await asyncio.sleep(0.015)
+    departures.watch(second[0], wires[1].receive)
+
+    for wire in wires:
+        wire.leave()
+
+    await asyncio.wait_for(asyncio.gather(first[1].wait(), second[1].wait()), WITHIN_S)
+    departures.forget(first[0])
+    departures.forget(second[0])
+
+
+@pytest.mark.anyio
+async def test_nobody_listens_for_a_client_that_has_its_answer():
+    departures, wire = Departures(), Wire()
+    ticket, left = waiting()
+    departures.watch(ticket, wire.receive)
+    departures.forget(ticket)
+
+    wire.leave()
+    await asyncio.sleep(0.05)
+
+    assert not left.is_set()
+    assert await wire.receive() == {"type": "http.disconnect"}
+
+
+@pytest.mark.anyio
+async def test_a_departure_after_the_rows_are_answered_changes_nothing():
+    departures, wire = Departures(), Wire()
+    ticket, left = waiting()
+    departures.watch(ticket, wire.receive)
+    ticket.leave = None
+
+    wire.leave()
+    await asyncio.sleep(0.05)
+
+    assert not left.is_set()
+    departures.forget(ticket)

@@ -1,0 +1,169 @@
+"""The commands: flags, the environment, exit statuses, and what they print."""
+
+import re
+
+import numpy as np
+import pytest
+
+from service import __version__
+from service.cli import EXIT_FAULT, EXIT_USAGE, main
+from service.settings import ENVIRONMENT_PREFIX, Settings
+from tests import tiny
+from tests.unit.test_logs import untouched_logging
+
+__all__ = ["untouched_logging"]
+
+pytestmark = pytest.mark.usefixtures("untouched_logging")
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch):
+    for name in Settings.model_fields:
+        monkeypatch.delenv(ENVIRONMENT_PREFIX + name.upper(), raising=False)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A good model, an encoder alone, and a damaged one."""
+    tiny.write_tabular(tmp_path, name="good")
+    rows = np.zeros((2, 4), np.float32)
+    pair = tiny.keeping(4, 2)[0], None
+    tiny.write(tmp_path, pair, rows, name="encoder", version=3, title="Half a model")
+    tiny.write_tabular(tmp_path, name="bad")
+    (tmp_path / "bad" / "1" / "encoder.onnx").write_bytes(b"damaged")
+    return tmp_path
+
+
+def help_of(capsys, command):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    return " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_a_flag_of_serve_with_its_meaning_and_variable(capsys, name):
+    text = help_of(capsys, "serve")
+
+    assert "--" + name.replace("_", "-") in text
+    # long words are broken at their hyphens
+    packed = text.replace(" ", "")
+    assert str(Settings.model_fields[name].description).replace(" ", "") in packed
+    assert ENVIRONMENT_PREFIX + name.upper() in text
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "models"])
+def test_every_command_says_what_it_does(capsys, command):
+    assert command in help_of(capsys, command)
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["nonsense"], ["serve", "--no-such-flag", "1"], ["models", "--port", "1"], ["serve", "x"]],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_ends_with_2(capsys, arguments):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+
+    assert caught.value.code == EXIT_USAGE
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--port", "many"], "port"),
+        (["--port", "99999"], "port"),
+        (["--device", "tpu"], "device"),
+        (["--queue-delay-ms", "-1"], "queue_delay_ms"),
+        (["--log-level", "loud"], "log_level"),
+        (["--max-request-rows", "9", "--max-queue-rows", "8"], "max_request_rows"),
+    ],
+)
+def test_a_wrong_value_of_a_flag_ends_with_2_and_names_it(capsys, flags, named):
+    assert main(["serve", *flags]) == EXIT_USAGE
+    assert named in capsys.readouterr().err
+
+
+def test_a_wrong_value_in_the_environment_ends_with_2_and_names_it(capsys, monkeypatch):
+    monkeypatch.setenv("HOURGLASS_PORT", "tcp://10.0.0.1:80")
+
+    assert main(["serve"]) == EXIT_USAGE
+    assert "port" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["HOURGLASS_PROT", "HOURGLASS_", "HOURGLASS_MODEL"])
+@pytest.mark.parametrize("command", ["serve", "check", "models"])
+def test_an_unknown_variable_is_refused(capsys, monkeypatch, command, name):
+    monkeypatch.setenv(name, "1")
+
+    assert main([command]) == EXIT_USAGE
+    assert capsys.readouterr().err == f"hourglass: there is no setting {name}\n"
+
+
+def test_variables_of_others_are_none_of_our_business(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOURGLAS_PORT", "1")
+
+    assert main(["models", "--models", str(tmp_path)]) == 0
+
+
+def test_models_lists_every_version_by_its_manifest(capsys, repository):
+    assert main(["models", "--models", str(repository)]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["bad/1", "encoder/3", "good/1"]
+    assert "Half a model" in lines[1]
+    assert re.search(r"\[4\] -> code \[2\]  \d+\.\d\d MB", lines[2])
+
+
+def test_models_names_a_manifest_that_cannot_be_read(capsys, tmp_path):
+    (tmp_path / "empty" / "1").mkdir(parents=True)
+
+    assert main(["models", "--models", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "empty/1  BAD  model.json is missing\n"
+
+
+def test_models_reads_its_folder_from_the_environment(capsys, monkeypatch, repository):
+    monkeypatch.setenv("HOURGLASS_MODELS", str(repository))
+
+    main(["models"])
+
+    assert "good/1" in capsys.readouterr().out
+
+
+def test_a_flag_wins_over_the_environment(capsys, monkeypatch, repository, tmp_path):
+    monkeypatch.setenv("HOURGLASS_MODELS", str(tmp_path / "nothing"))
+
+    assert main(["models", "--models", str(repository)]) == 0
+
+
+@pytest.mark.parametrize("command", ["models", "check"])
+def test_a_folder_that_is_none_ends_with_2(capsys, tmp_path, command):
+    status = main([command, "--models", str(tmp_path / "nothing")])
+
+    assert status == EXIT_USAGE
+    assert "is not a folder" in capsys.readouterr().err
+
+
+def test_check_loads_every_package_and_names_the_bad_ones(capsys, repository):
+    status = main(["check", "--models", str(repository), "--device", "cpu"])
+
+    assert status == EXIT_FAULT
+    bad, encoder, good = capsys.readouterr().out.splitlines()
+    assert bad.startswith("bad/1  BAD  encoder.onnx has ")
+    assert encoder == "encoder/3  ok  encode"
+    assert good == "good/1  ok  encode, decode, reconstruct, anomaly-score"
+
+
+def test_check_of_good_packages_ends_with_0(capsys, tmp_path):
+    tiny.write_tabular(tmp_path)
+
+    assert main(["check", "--models", str(tmp_path), "--device", "cpu"]) == 0

@@ -1,0 +1,108 @@
+"""What the documents promise is there, and what is there is in the documents."""
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from service.api.errors import STATUS
+from service.inference import autoencoder as operations
+from service.metrics import OUTCOMES, REASONS, Metrics
+from service.settings import ENVIRONMENT_PREFIX, Settings
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+# "hourglass_" and a counter's "_total", as a client sees them
+METRICS = sorted(
+    f"{family.name}_total" if family.type == "counter" else family.name
+    for family in Metrics(CollectorRegistry()).registry.collect()
+    if family.name.startswith("hourglass_")
+)
+
+
+@pytest.fixture(scope="module")
+def operating():
+    return (DOCS / "operating.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def api():
+    return (DOCS / "api.md").read_text(encoding="utf-8")
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every row of every table."""
+    return [
+        [cell.strip() for cell in line.strip("| ").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_in_the_table_with_its_flag_and_default(operating, name):
+    variable, flag = ENVIRONMENT_PREFIX + name.upper(), "--" + name.replace("_", "-")
+
+    found = [row for row in rows(operating) if row[0] == f"`{variable}`"]
+    assert len(found) == 1
+    assert found[0][1] == f"`{flag}`"
+    assert found[0][2] in {f"`{shown(name)}`", "all found"}
+    assert found[0][3]
+
+
+def shown(name: str) -> str:
+    default = Settings.model_fields[name].default
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def test_the_table_names_no_setting_that_there_is_not(operating):
+    named = {row[0].strip("`") for row in rows(operating) if ENVIRONMENT_PREFIX in row[0]}
+
+    assert named == {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_is_in_the_table(operating, name):
+    assert [row[0] for row in rows(operating)].count(f"`{name}`") == 1
+
+
+def test_the_table_names_no_metric_that_there_is_not(operating):
+    named = {row[0].strip("`") for row in rows(operating) if row[0].startswith("`hourglass_")}
+
+    assert named == set(METRICS)
+
+
+@pytest.mark.parametrize("word", [*OUTCOMES, *REASONS])
+def test_every_outcome_and_reason_is_explained(operating, word):
+    told = " ".join(row[2] for row in rows(operating) if len(row) > 2 and "counter" in row[1])
+
+    assert re.search(rf"\b{word}\b", told)
+
+
+@pytest.mark.parametrize("status", sorted({405, *STATUS.values()} - {499}))
+def test_every_status_is_in_the_table_of_errors(api, status):
+    told = [row[0] for row in rows(api)]
+
+    assert any(re.search(rf"\b{status}\b", cell) for cell in told)
+
+
+@pytest.mark.parametrize("operation", operations.ALL)
+def test_every_operation_is_in_the_documents(api, operation):
+    assert f"`{operation}`" in [row[0] for row in rows(api)]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("X-Request-ID", "X-Request-Timeout-Ms", "Server-Timing", "X-Model-Version"),
+        *("X-Shape", "X-Dtype", "X-Metric", "X-Threshold", "Retry-After"),
+    ],
+)
+def test_every_header_is_in_the_documents(api, header):
+    assert f"`{header}" in api
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/openapi.json", "/docs"])
+def test_every_path_of_the_system_is_in_the_documents(api, path):
+    assert path in api

@@ -7,7 +7,7 @@ DATA ?= data/mnist
 MODEL ?= mnist-conv
 ARGS ?=
 
-.PHONY: serve test check format cover train lock clean help
+.PHONY: serve test check format cover train bench lock clean help
 .DEFAULT_GOAL := help
 
 help:           ## list the targets
@@ -36,7 +36,10 @@ cover: $(VENV)/dev.stamp  ## the tests with branch coverage, at least 95 %
 	$(BIN)/python -m coverage report
 
 train: $(VENV)/train.stamp  ## train, export, calibrate and measure a model: MODEL=mnist-conv DATA=data/mnist
-	$(BIN)/python -m training $(MODEL) --data $(DATA) $(ARGS)
+	$(BIN)/python -m training $(MODEL) --data $(DATA) $(if $(PHOTOGRAPHS),--photographs $(PHOTOGRAPHS)) $(ARGS)
+
+bench: $(VENV)/serve.stamp  ## measure the service beside others, about 20 minutes; ARGS=--quick to try it out; needs wrk
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lock: $(VENV)/dev.stamp  ## write requirements/*.txt anew from pyproject.toml
 	$(PIP) install uv

@@ -17,7 +17,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, disable_created_metrics
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 
 from service import __version__
 from service.api import models, system
@@ -47,7 +46,7 @@ def create_app(
     *,
     sessions: SessionFactory | None = None,
     registry: CollectorRegistry | None = None,
-) -> FastAPI:
+) -> Edge:
     """Build the application; nothing is loaded before its lifespan starts.
 
     Args:
@@ -78,26 +77,31 @@ def create_app(
 
     app = FastAPIOffline(
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would send the client wherever its Host header says
         title="Hourglass",
         summary="A REST inference service for autoencoders",
         description=DESCRIPTION,
         version=__version__,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
-        middleware=[Middleware(Edge)],
         exception_handlers=_exception_handlers(),
     )
     app.state.lifecycle = lifecycle
     app.include_router(models.router)
     app.include_router(system.router)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
-    return app
+    return Edge(app)
 
 
 def _make_runtime(
     settings: Settings, lifecycle: Lifecycle, make_session: SessionFactory, metrics: Metrics
 ) -> Runtime:
     device = choose_device(settings.device, settings.device_id)
+
+    def lose_device() -> None:
+        lifecycle.is_device_lost = True
+        registry.withdraw()
+
     engine = Engine(
         device=device,
         lane=Lane(f"hourglass-{device}"),
@@ -106,7 +110,7 @@ def _make_runtime(
         max_batch_rows=settings.max_batch_rows,
         max_queue_rows=settings.max_queue_rows,
         delay_s=settings.queue_delay_s,
-        on_device_lost=lifecycle.lose_device,
+        on_device_lost=lose_device,
     )
     registry = Registry(settings.models, engine, required=settings.required_models)
     registry.discover()
@@ -140,10 +144,11 @@ def _exception_handlers() -> dict[Any, Callable[[Request, Any], Response]]:
         HourglassError: _on_error,
         RequestValidationError: _on_invalid_parameter,
         HTTPException: _on_http_exception,
+        Exception: _on_error,
     }
 
 
-def _on_error(request: Request, error: HourglassError) -> Response:
+def _on_error(request: Request, error: Exception) -> Response:
     exchange = exchange_of(request.scope)
     exchange.fault = error
     problem = problem_of(error, exchange.request_id)

@@ -47,6 +47,10 @@ def configure_logging(log_format: Literal["json", "text"], level: str) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
+    logging.captureWarnings(capture=True)
+    # one line for every broken form or picture would let a client flood the log
+    for name in ("python_multipart", "PIL", "py.warnings"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     # "Started server process" and the like say less than our own lines
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.root.level))
 

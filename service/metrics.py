@@ -81,7 +81,7 @@ class RatioHistogram(Collector):
 
     def collect(self) -> Iterable[Metric]:
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
-        names = [*(f"{edge:g}" for edge in self._edges), "+Inf"]
+        names = [*map(str, RATIO_BUCKETS), "+Inf"]
         for labels, (counts, total) in list(self._series.items()):
             buckets = list(zip(names, np.cumsum(counts).astype(float).tolist(), strict=True))
             family.add_metric(labels, buckets, sum_value=total[0])

@@ -139,6 +139,11 @@ class Registry:
         self._is_closing = True
         await asyncio.gather(*(live.autoencoder.drain() for live in self._live()))
 
+    def withdraw(self) -> None:
+        """Show every model as not ready: the device is lost."""
+        for live in self._live():
+            live.metrics.ready.set(0)
+
     def close(self) -> None:
         """Drop every session and its series."""
         self._is_closing = True

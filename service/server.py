@@ -9,8 +9,8 @@ from types import FrameType
 from typing import Final
 
 import uvicorn
-from fastapi import FastAPI
 
+from service.api.limits import Edge
 from service.api.runtime import Lifecycle
 from service.settings import Settings
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 LAST_REQUESTS_S: Final = 0.5
 
 
-def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+def make_config(app: Edge, settings: Settings) -> uvicorn.Config:
     """Say how uvicorn is to serve *app*; logging is configured already."""
     return uvicorn.Config(
         app,

@@ -9,8 +9,10 @@ import re
 import secrets
 from typing import Any, Final
 
+from fastapi import FastAPI
 from prometheus_client import Counter
-from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.datastructures import State
+from starlette.types import Message, Receive, Send
 
 from service.api.errors import make_problem, problem_of
 from service.api.operations import Operations, route_of
@@ -24,20 +26,25 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 class Edge:
-    """Wraps the app; answers the operations itself and leaves everything else to FastAPI.
+    """The ASGI application: answers the operations itself and leaves the rest to FastAPI.
 
     Args:
-        app: The rest of the application.
+        app: Models, health, metrics and documentation, and the lifespan.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
         self._operations = Operations()
         self._counters: dict[tuple[str, int], Counter] = {}
 
+    @property
+    def state(self) -> State:
+        """What the composition root put there: the lifecycle."""
+        return self.app.state
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         exchange = scope[EXCHANGE] = Exchange(_request_id(scope))
         marks = [(b"x-request-id", exchange.request_id.encode())]
@@ -66,7 +73,7 @@ class Edge:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = route_of(scope)
         if route is None:
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         exchange: Exchange = scope[EXCHANGE]
         exchange.route = route.template
@@ -87,7 +94,8 @@ class Edge:
             counter = runtime.metrics.http_responses.labels(exchange.route, str(exchange.status))
             self._counters[key] = counter
         counter.inc()
-        if exchange.status >= 400 or runtime.settings.access_log:  # noqa: PLR2004
+        is_failure = exchange.status >= 400 or exchange.fault is not None  # noqa: PLR2004
+        if is_failure or runtime.settings.access_log:
             _log(scope, exchange)
 
 
@@ -135,6 +143,6 @@ def _log(scope: Scope, exchange: Exchange) -> None:
         fields["fault"] = str(fault)
     is_unknown = fault is not None and not isinstance(fault, HourglassError)
     # a 503 is how readiness and overload speak; a 500 or 504 wants somebody to look
-    level = logging.ERROR if exchange.status in {500, 504} else logging.INFO
+    level = logging.ERROR if is_unknown or exchange.status in {500, 504} else logging.INFO
     message = "request answered" if exchange.status is not None else "client left"
     logger.log(level, message, extra=fields, exc_info=fault if is_unknown else None)

@@ -28,10 +28,8 @@ from service.errors import (
     HourglassError,
     InvalidRowsError,
     UnavailableError,
-    UnsupportedOperationError,
 )
 from service.inference import autoencoder as operations
-from service.inference.autoencoder import Autoencoder
 from service.inference.ticket import Ticket
 from service.metrics import OperationMetrics
 from service.scoring.measures import Scores
@@ -135,8 +133,7 @@ class _Call:
         ticket, live = self.ticket, self.live
         timeout_s = timeout_of(self.headers, self.settings.request_timeout_s)
         ticket.deadline = ticket.started + timeout_s
-        if self.operation not in live.autoencoder.operations:
-            raise _missing(self.operation, live.autoencoder)
+        live.autoencoder.check(self.operation)
         accept = self.headers.get(b"accept", b"").decode("latin-1")
         media = choose(accept, offered(live, self.operation))
         rows, options = await self._read(receive)
@@ -218,11 +215,3 @@ def _observe(live: LiveModel, scores: Scores) -> None:
     live.metrics.anomalies.inc(int(above(scores, threshold).sum()))
     if threshold > 0:  # a model without any error on normal rows has no ratio
         live.metrics.score_ratio(scores / np.float32(threshold))
-
-
-def _missing(operation: str, model: Autoencoder) -> UnsupportedOperationError:
-    return UnsupportedOperationError(
-        f"the model has no operation '{operation}'",
-        expected=" or ".join(model.operations),
-        received=operation,
-    )

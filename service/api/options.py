@@ -1,7 +1,8 @@
 """Options of an operation: query parameters, or fields beside ``inputs`` in a JSON body."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -54,7 +55,7 @@ def read_options(kind: type[O], query: Mapping[str, str], fields: Mapping[str, A
         InvalidRowsError: One is unknown, of the wrong type, or given in both places.
     """
     if not query and not fields:
-        return kind()
+        return cast("O", _defaults(kind))
     if not query.keys().isdisjoint(fields):
         raise InvalidRowsError("an option is given twice", expected="in the query or in the body")
     try:
@@ -64,6 +65,11 @@ def read_options(kind: type[O], query: Mapping[str, str], fields: Mapping[str, A
     except ValidationError as error:
         raise _wrong_option(error, kind) from None
     return from_body.model_copy(update=from_query.model_dump(exclude_unset=True))
+
+
+@cache
+def _defaults(kind: type[Options]) -> Options:
+    return kind()
 
 
 def _wrong_option(error: ValidationError, kind: type[Options]) -> InvalidRowsError:

@@ -1,5 +1,6 @@
 """From rows and scores to answers: what can be given, and how it looks."""
 
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -105,8 +106,14 @@ def _render_array(rows: Rows, media: str) -> tuple[Headers, bytes]:
     if media == NPY:
         return _content(NPY), npy.render(rows)
     shape = ",".join(str(axis) for axis in rows.shape)
-    headers = [(b"x-shape", shape.encode()), (b"x-dtype", rows.dtype.name.encode())]
+    headers = [(b"x-shape", shape.encode()), (b"x-dtype", _name(rows.dtype))]
     return _content(RAW) + headers, raw.render(rows)
+
+
+@cache
+def _name(dtype: np.dtype[Any]) -> bytes:
+    """Give the name, which NumPy puts together anew every time."""
+    return dtype.name.encode()
 
 
 def _content(media: str) -> Headers:

@@ -150,5 +150,4 @@ class Departures:
 async def _listen(ticket: Ticket, receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    if ticket.leave is not None:
-        ticket.leave()
+    ticket.leave()

@@ -32,9 +32,6 @@ class Lifecycle:
     is_stopping: bool = False
     is_device_lost: bool = False
 
-    def lose_device(self) -> None:
-        self.is_device_lost = True
-
 
 @dataclass(frozen=True, slots=True)
 class Runtime:

@@ -34,6 +34,11 @@ async def ready(request: Request, response: Response) -> Health:
     return Health(status="ok")
 
 
+# some load balancers ask without wanting a body
+router.add_api_route("/livez", live, methods=["HEAD"], include_in_schema=False)
+router.add_api_route("/readyz", ready, methods=["HEAD"], include_in_schema=False)
+
+
 @router.get(
     "/metrics",
     response_class=Response,
@@ -44,8 +49,9 @@ async def ready(request: Request, response: Response) -> Health:
         }
     },
 )
-async def metrics(request: Request) -> Response:
+def metrics(request: Request) -> Response:
     """Give the metrics as Prometheus text or OpenMetrics, by `Accept`."""
+    # not a coroutine: writing the page takes milliseconds, and a thread lets others in between
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(
         encode(runtime_of(request.scope).metrics.registry), headers={"content-type": content_type}

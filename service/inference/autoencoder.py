@@ -63,33 +63,49 @@ class Autoencoder:
         """The queues that are open now, by operation."""
         return self._batchers
 
+    def check(self, operation: str) -> None:
+        """See that this model has *operation*.
+
+        Raises:
+            UnsupportedOperationError: It has not; names those that it has.
+            UnavailableError: It is being unloaded.
+        """
+        if not self._batchers:
+            raise _leaving()
+        if operation not in self._operations:
+            raise UnsupportedOperationError(
+                f"the model has no operation '{operation}'",
+                expected=" or ".join(self.operations),
+                received=operation,
+            )
+
     async def encode(self, rows: Rows, ticket: Ticket) -> Codes:
         """Compress rows of the input to codes."""
-        self._check(ENCODE)
+        self.check(ENCODE)
         return (await self._run(ENCODE, rows, ticket))[0]
 
     async def decode(self, codes: Codes, ticket: Ticket) -> Reconstructions:
         """Rebuild rows from codes."""
-        self._check(DECODE)
+        self.check(DECODE)
         return (await self._run(DECODE, codes, ticket))[0]
 
     async def reconstruct(self, rows: Rows, ticket: Ticket) -> Reconstructions:
         """Send rows through encoder and decoder; the same bits as *decode* of *encode*."""
-        self._check(RECONSTRUCT)
+        self.check(RECONSTRUCT)
         if RECONSTRUCT in self._batchers:
             return (await self._run(RECONSTRUCT, rows, ticket))[0]
         return await self.decode(await self.encode(rows, ticket), ticket)
 
     async def score(self, rows: Rows, ticket: Ticket) -> Scores:
         """Give each row's mean squared reconstruction error; high is abnormal."""
-        self._check(ANOMALY_SCORE)
+        self.check(ANOMALY_SCORE)
         if ANOMALY_SCORE in self._batchers:
             return (await self._run(ANOMALY_SCORE, rows, ticket))[0]
         return (await self.score_features(rows, ticket))[0]
 
     async def score_features(self, rows: Rows, ticket: Ticket) -> tuple[Scores, Rows]:
         """Give the bits of *score*, and the squared error of every feature."""
-        self._check(ANOMALY_SCORE)
+        self.check(ANOMALY_SCORE)
         width = self.signature.input.width
         if self._open_everything is None:
             reconstruction = await self.reconstruct(rows, ticket)
@@ -115,16 +131,6 @@ class Autoencoder:
             batcher.close()
         self._batchers.clear()
         self._open_everything = None
-
-    def _check(self, operation: str) -> None:
-        if not self._batchers:
-            raise _leaving()
-        if operation not in self._operations:
-            raise UnsupportedOperationError(
-                f"the model has no operation '{operation}'",
-                expected=" or ".join(self.operations),
-                received=operation,
-            )
 
     async def _run(self, operation: str, rows: Rows, ticket: Ticket) -> Outputs:
         batcher = self._batchers.get(operation)

@@ -169,11 +169,11 @@ class Batcher:
             UnavailableError: The model is being unloaded.
         """
         job = self._admit(rows, ticket)
-        ticket.leave = partial(self._fail, job, ClientGoneError("the client has left"))
+        ticket.give_up = partial(self._fail, job, ClientGoneError("the client has left"))
         try:
             return await job.future
         finally:
-            ticket.leave = None
+            ticket.give_up = None
             self._settle(job)
 
     async def drain(self) -> None:
@@ -203,6 +203,8 @@ class Batcher:
             raise UnavailableError("the model is being unloaded")
         if not len(rows):
             raise InvalidRowsError("there are no rows", expected="at least one row")
+        if ticket.has_left:
+            raise ClientGoneError("the client has left")
         now = perf_counter()
         if ticket.deadline <= now:
             raise DeadlineExceededError("the deadline passed before the request was queued")

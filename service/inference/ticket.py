@@ -1,4 +1,4 @@
-"""The small record that travels with a request and collects its times.
+"""The small record that travels with a request: its deadline, its times, and whether it left.
 
 Headers, histograms and the log line are all made from it. Times are those of
 ``time.perf_counter``, in seconds.
@@ -19,12 +19,15 @@ class Ticket:
         queue_s: From the queue's door to the start of the first run that holds its rows.
         infer_s: From there to the last row's result.
         render_s: Results made into the bytes of an answer.
+        has_left: Nobody waits for the answer any more.
+        give_up: Set while rows are queued or run: takes them out again.
     """
 
     __slots__ = (
         "deadline",
+        "give_up",
+        "has_left",
         "infer_s",
-        "leave",
         "parse_s",
         "queue_s",
         "render_s",
@@ -40,5 +43,11 @@ class Ticket:
         self.queue_s = 0.0
         self.infer_s = 0.0
         self.render_s = 0.0
-        self.leave: Callable[[], None] | None = None
-        """Set while rows are queued or run: gives them up because nobody waits any more."""
+        self.has_left = False
+        self.give_up: Callable[[], None] | None = None
+
+    def leave(self) -> None:
+        """Give the request up, wherever its rows are just now."""
+        self.has_left = True
+        if self.give_up is not None:
+            self.give_up()

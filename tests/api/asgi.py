@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
-
+from service.api.limits import Edge
 from service.app import create_app
 from service.assembly import SessionFactory
 from service.settings import Settings
@@ -52,7 +51,7 @@ class Connection:
 class Server:
     """A running app."""
 
-    def __init__(self, app: FastAPI, state: dict[str, Any]) -> None:
+    def __init__(self, app: Edge, state: dict[str, Any]) -> None:
         self.app = app
         self._state = state
 
@@ -123,7 +122,7 @@ async def running(
 ) -> AsyncIterator[Server]:
     """Run the app's lifespan in this loop, and wait until it is ready."""
     app = create_app(Settings(models=models, device="cpu", **settings), sessions=sessions)
-    async with app.router.lifespan_context(app) as state:
+    async with app.app.router.lifespan_context(app.app) as state:
         server = Server(app, dict(state or {}))
         async with asyncio.timeout(WITHIN_S):
             while (await server.send("GET", "/readyz")).status_code != 200:  # noqa: ASYNC110

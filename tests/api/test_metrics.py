@@ -367,7 +367,7 @@ def test_whatever_the_client_asks_does_not_change_what_is_counted(client, watch,
 
 
 def test_the_ratio_is_the_score_by_the_default_threshold(client, watch):
-    below = watch("hourglass_anomaly_score_ratio_bucket", model="tabular", le="1")
+    below = watch("hourglass_anomaly_score_ratio_bucket", model="tabular", le="1.0")
     total = watch("hourglass_anomaly_score_ratio_sum", model="tabular")
 
     answer = score(client, ROW, ODD, ROW).json()

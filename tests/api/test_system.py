@@ -166,3 +166,10 @@ def test_everything_that_the_docs_page_loads_is_there(client):
 
     assert links
     assert {client.get(link).status_code for link in links} == {200}
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_a_balancer_may_ask_for_health_without_a_body(client, path):
+    answer = client.head(path)
+
+    assert (answer.status_code, answer.content) == (200, b"")

@@ -75,7 +75,8 @@ def test_a_second_sigterm_does_not_wait(models):
 
 @pytest.mark.slow
 def test_no_request_is_lost_when_sigterm_comes_under_load(models):
-    statuses, senders, go_on = [], [], threading.Event()
+    statuses: list[int | str] = []
+    go_on = threading.Event()
     go_on.set()
     with process("--drain-delay-ms", "300", models=models) as server:
         url = server.url
@@ -149,8 +150,10 @@ def test_failures_are_logged_with_their_request_id_and_successes_are_not(models)
     assert lines[0]["fault"] == "rows have the wrong shape: [4] each"
 
 
-@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
 def test_promtool_accepts_the_metrics(models):
+    if PROMTOOL is None:
+        pytest.skip("promtool is not installed")
+
     with process(models=models) as server, server.client() as client:
         client.post("/v1/models/tabular/anomaly-score", json={"inputs": ROWS})
         text = client.get("/metrics").text

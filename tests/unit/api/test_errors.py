@@ -93,8 +93,8 @@ def test_a_problem_has_the_fields_of_the_contract():
     error = InvalidRowsError("wrong", row=3, expected="this", received="that")
 
     assert body_of(error) == {
-        "type": "urn:hourglass:error:unprocessable-entity",
-        "title": "Unprocessable Entity",
+        "type": "urn:hourglass:error:unprocessable-content",
+        "title": "Unprocessable Content",
         "status": 422,
         "detail": "wrong",
         "request_id": "id",

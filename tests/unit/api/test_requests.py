@@ -148,7 +148,7 @@ async def test_a_client_that_leaves_before_the_end_of_its_body_is_gone():
 def waiting():
     """A ticket of rows in the queue, and what tells that its client has left."""
     ticket, left = Ticket(), asyncio.Event()
-    ticket.leave = left.set
+    ticket.give_up = left.set
     return ticket, left
 
 
@@ -228,7 +228,7 @@ async def test_a_departure_after_the_rows_are_answered_changes_nothing():
     departures, wire = Departures(), Wire()
     ticket, left = waiting()
     departures.watch(ticket, wire.receive)
-    ticket.leave = None
+    ticket.give_up = None
 
     wire.leave()
     await asyncio.sleep(0.05)

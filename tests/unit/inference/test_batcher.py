@@ -95,7 +95,7 @@ def submit(batcher, rows, ticket=None):
 
 
 def leave(ticket):
-    assert ticket.leave is not None
+    assert ticket.give_up is not None
     ticket.leave()
 
 
@@ -238,7 +238,7 @@ class TestBatches:
 
         await ended(submit(make(FakeSession()), rows_of(1), ticket))
 
-        assert ticket.leave is None
+        assert ticket.give_up is None
 
 
 NAMES = ("large", "a", "bb", "ccc", "dddd")
@@ -1120,7 +1120,7 @@ class Crowd:
             await turns_of_the_loop(int(departure))
             if fate == "cancel":
                 task.cancel()
-            elif ticket.leave is not None:
+            elif ticket.give_up is not None:
                 leave(ticket)
         (result,) = await ended(task)
         return fate, rows, bad, result
@@ -1165,3 +1165,12 @@ def test_every_request_ends_once_and_with_its_own_rows(seed):
     assert batcher.waiting_rows == 0
     assert not batcher._jobs
     assert escaped == []
+
+
+@pytest.mark.anyio
+async def test_a_client_that_left_between_two_runs_is_not_admitted_to_the_second(make):
+    ticket = Ticket()
+    ticket.leave()
+
+    with pytest.raises(ClientGoneError):
+        await make(FakeSession()).run(rows_of(1), ticket)

@@ -18,4 +18,4 @@ def test_a_new_ticket_starts_now_with_no_times_and_no_way_to_leave():
 
     assert before <= ticket.started <= perf_counter()
     assert (ticket.parse_s, ticket.queue_s, ticket.infer_s, ticket.render_s) == (0, 0, 0, 0)
-    assert ticket.leave is None
+    assert ticket.give_up is None

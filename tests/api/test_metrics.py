@@ -480,3 +480,19 @@ async def test_refused_expired_and_left_requests_are_counted_as_such(tabular, wo
 
     assert [each.status_code for each in (expired, rejected, left)] == [504, 429, 0]
     assert counted == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("operation", "limit"), [("encode", 40), ("decode", 0)])
+def test_the_room_of_a_queue_is_told_and_an_operation_that_is_missing_has_none(
+    tmp_path, operation, limit
+):
+    encoder, _ = tiny.keeping(4, 2)
+    tiny.write(tmp_path, (encoder, None), np.zeros((1, 4), np.float32), name="half")
+    with serve(tmp_path, max_queue_rows=40, max_request_rows=40) as client:
+        told = number(client, "hourglass_queue_limit_rows", model="half", operation=operation)
+
+    assert told == limit
+
+
+def test_the_device_that_the_settings_ask_for_is_told(client):
+    assert number(client, "hourglass_configured_device_info", device="cpu") == 1

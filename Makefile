@@ -32,7 +32,6 @@ format: $(VENV)/dev.stamp  ## let ruff put the code in order
 
 cover: $(VENV)/dev.stamp  ## the tests with branch coverage, at least 95 %
 	$(BIN)/python -m coverage run -m pytest $(ARGS)
-	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report
 
 train: $(VENV)/train.stamp  ## train, export, calibrate and measure a model: MODEL=mnist-conv DATA=data/mnist

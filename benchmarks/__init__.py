@@ -1,0 +1,1 @@
+"""How fast the service is, beside ONNX Runtime alone, an empty server and the usual service."""

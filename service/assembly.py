@@ -33,6 +33,8 @@ from service.repository.golden import GoldenRows, read_golden_rows
 from service.repository.manifest import Manifest
 from service.repository.packages import Package
 from service.scoring.calibration import Calibration, read_calibration
+from service.scoring.measures import Scores
+from service.scoring.verdicts import Rule, choose_rule
 from service.specs import Rows, TensorSpec
 
 logger = logging.getLogger(__name__)
@@ -89,7 +91,7 @@ class LiveModel:
     Attributes:
         nodes: For each operation the number of graph nodes on each execution provider.
         operation_metrics: Series by operation.
-        default_threshold: Of the default measure, ``None`` without calibration.
+        default_rule: What holds when a request asks for nothing else.
     """
 
     manifest: Manifest
@@ -100,7 +102,7 @@ class LiveModel:
     nodes: Mapping[str, Mapping[str, int]]
     metrics: ModelMetrics
     operation_metrics: Mapping[str, OperationMetrics]
-    default_threshold: float | None
+    default_rule: Rule
 
     @property
     def name(self) -> str:
@@ -109,6 +111,15 @@ class LiveModel:
     @property
     def version(self) -> str:
         return str(self.manifest.version)
+
+    def observe(self, scores: Scores) -> None:
+        """Feed the score metrics, by the default threshold whatever a client asked for."""
+        threshold = self.default_rule.threshold
+        if threshold is None:
+            return
+        self.metrics.anomalies.inc(int(np.count_nonzero(scores > np.float32(threshold))))
+        if threshold > 0:  # a model without any error on normal rows has no ratio
+            self.metrics.score_ratio(scores / np.float32(threshold))
 
 
 def assemble(package: Package, engine: Engine) -> LiveModel:
@@ -189,7 +200,7 @@ class _Assembly:
             manifest=manifest,
             autoencoder=model,
             calibration=calibration,
-            default_threshold=None if calibration is None else calibration.default_threshold,
+            default_rule=choose_rule(calibration),
             device=engine.device,
             provider=provider,
             nodes=nodes,

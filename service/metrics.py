@@ -4,6 +4,7 @@ Label children are resolved when a model loads: ``labels()`` costs more than the
 """
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -44,8 +45,37 @@ RATIO_BUCKETS: Final = (
     *(1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0),
 )
 
+_PENDING_MAX: Final = 256
+
 _MODEL: Final = ("model", "version")
 _OPERATION: Final = (*_MODEL, "operation")
+
+
+class _Ratios:
+    """One series: arrays are kept as they come and sorted into buckets many at a time."""
+
+    def __init__(self, edges: npt.NDArray[Any]) -> None:
+        self._edges = edges
+        self._counts = np.zeros(len(edges) + 1, np.int64)
+        self._total = 0.0
+        self._pending: list[npt.NDArray[Any]] = []
+        self._lock = threading.Lock()  # a scrape reads in a thread of its own
+
+    def observe(self, values: npt.NDArray[Any]) -> None:
+        self._pending.append(values)
+        if len(self._pending) >= _PENDING_MAX:
+            self.totals()
+
+    def totals(self) -> tuple[npt.NDArray[np.int64], float]:
+        """Give the values in each bucket, and their sum."""
+        with self._lock:
+            if arrays := self._pending[:]:
+                del self._pending[: len(arrays)]
+                values = np.concatenate(arrays)
+                places = np.searchsorted(self._edges, values, side="left")
+                self._counts += np.bincount(places, minlength=len(self._counts))
+                self._total += float(values.sum(dtype=np.float64))
+            return self._counts.copy(), self._total
 
 
 class RatioHistogram(Collector):
@@ -59,19 +89,12 @@ class RatioHistogram(Collector):
         self._documentation = documentation
         self._labels = tuple(labels)
         self._edges = np.array(RATIO_BUCKETS)
-        self._series: dict[tuple[str, ...], tuple[npt.NDArray[np.int64], list[float]]] = {}
+        self._series: dict[tuple[str, ...], _Ratios] = {}
 
     def add(self, *labels: str) -> Callable[[npt.NDArray[Any]], None]:
         """Start a series and give the function that feeds it."""
-        counts, total = np.zeros(len(self._edges) + 1, np.int64), [0.0]
-        self._series[labels] = (counts, total)
-
-        def observe(values: npt.NDArray[Any]) -> None:
-            places = np.searchsorted(self._edges, values, side="left")
-            counts[:] += np.bincount(places, minlength=len(counts))
-            total[0] += float(values.sum(dtype=np.float64))
-
-        return observe
+        series = self._series[labels] = _Ratios(self._edges)
+        return series.observe
 
     def remove(self, *labels: str) -> None:
         self._series.pop(labels, None)
@@ -82,9 +105,10 @@ class RatioHistogram(Collector):
     def collect(self) -> Iterable[Metric]:
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
         names = [*map(str, RATIO_BUCKETS), "+Inf"]
-        for labels, (counts, total) in list(self._series.items()):
+        for labels, series in list(self._series.items()):
+            counts, total = series.totals()
             buckets = list(zip(names, np.cumsum(counts).astype(float).tolist(), strict=True))
-            family.add_metric(labels, buckets, sum_value=total[0])
+            family.add_metric(labels, buckets, sum_value=total)
         yield family
 
 

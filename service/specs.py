@@ -4,6 +4,7 @@ The batch axis is never part of a shape here. ``None`` stands for a free axis.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite, prod
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -43,7 +44,7 @@ class ImageSpec:
         return width, height
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: what requests ask again and again is worked out once
 class TensorSpec:
     """One tensor of a model, without its batch axis.
 
@@ -85,16 +86,16 @@ class TensorSpec:
         if self.range is None:
             raise ValueError("a picture needs a value range")
 
-    @property
+    @cached_property
     def numpy_dtype(self) -> np.dtype[Any]:
         return np.dtype(self.dtype)
 
-    @property
+    @cached_property
     def is_fixed(self) -> bool:
         """Whether every axis has a known length."""
         return None not in self.shape
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Elements in a row of a fixed shape."""
         return prod(axis for axis in self.shape if axis is not None)
@@ -103,6 +104,16 @@ class TensorSpec:
     def width(self) -> float:
         """Width of the declared value range, 1 where none is declared."""
         return self.range[1] - self.range[0] if self.range else 1.0
+
+    @cached_property
+    def limits(self) -> tuple[float, float]:
+        """Lowest and highest value that a row may hold: the range, or what is finite."""
+        if self.range is not None:
+            return self.range
+        if self.numpy_dtype.kind == "f":
+            finite = np.finfo(self.numpy_dtype)
+            return float(finite.min), float(finite.max)
+        return float("-inf"), float("inf")
 
     def accepts_shape(self, shape: tuple[int, ...]) -> bool:
         """Whether *shape*, without its batch axis, is one of this tensor's."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
 
-import numpy as np
 from starlette._utils import get_route_path
 from starlette.types import Receive, Send
 
@@ -32,8 +31,7 @@ from service.errors import (
 from service.inference import autoencoder as operations
 from service.inference.ticket import Ticket
 from service.metrics import OperationMetrics
-from service.scoring.measures import Scores
-from service.scoring.verdicts import above, choose_rule, judge
+from service.scoring.verdicts import Rule, Verdicts, choose_rule, judge
 from service.settings import Settings
 from service.specs import Rows, TensorSpec
 
@@ -188,30 +186,28 @@ class _Call:
         if options.include and media != JSON:
             raise InvalidRowsError("include needs a JSON answer", expected=f"Accept: {JSON}")
         live = self.live
-        rule = choose_rule(
-            live.calibration,
-            measure=options.metric,
-            false_positive_rate=options.false_positive_rate,
-            threshold=options.threshold,
-        )
+        rule = self._rule(options)
         errors = None
         if options.include or media == PNG:
             scores, errors = await live.autoencoder.score_features(rows, self.ticket)
         else:
             scores = await live.autoencoder.score(rows, self.ticket)
-        _observe(live, scores)
+        live.observe(scores)
         started = perf_counter()
-        verdicts = judge(scores, rule, live.calibration)
+        # an array holds the scores alone
+        is_judged = media == JSON
+        verdicts = judge(scores, rule, live.calibration) if is_judged else Verdicts(rule, scores)
         answer = render_scores(verdicts, errors, media, live)
         self.ticket.render_s = perf_counter() - started
         return answer
 
-
-def _observe(live: LiveModel, scores: Scores) -> None:
-    """Feed the score metrics, by the default threshold whatever the client asked for."""
-    threshold = live.default_threshold
-    if threshold is None:
-        return
-    live.metrics.anomalies.inc(int(above(scores, threshold).sum()))
-    if threshold > 0:  # a model without any error on normal rows has no ratio
-        live.metrics.score_ratio(scores / np.float32(threshold))
+    def _rule(self, options: ScoreOptions) -> Rule:
+        wishes = (options.metric, options.false_positive_rate, options.threshold)
+        if wishes == (None, None, None):
+            return self.live.default_rule
+        return choose_rule(
+            self.live.calibration,
+            measure=options.metric,
+            false_positive_rate=options.false_positive_rate,
+            threshold=options.threshold,
+        )

@@ -25,9 +25,12 @@ def to_rows(array: npt.NDArray[Any], spec: TensorSpec) -> Rows:
             received=shape_text(array.shape[1:]) if array.ndim else "a single number",
         )
     rows = _converted(array, spec)
-    if spec.is_fixed and rows.shape[1:] != spec.shape:
+    low, high = spec.limits
+    # NaN comes through both, and fails both comparisons
+    if not (low <= rows.min() and rows.max() <= high):
+        raise _fault(array, rows, spec)
+    if rows.shape[1:] != spec.shape and spec.is_fixed:
         rows = rows.reshape(len(rows), *spec.shape)
-    check_values(rows, spec)
     return rows
 
 
@@ -59,31 +62,6 @@ def check_count(rows: int, max_rows: int) -> None:
         )
 
 
-def check_values(rows: Rows, spec: TensorSpec) -> None:
-    """See that every value is finite and in the declared range.
-
-    Raises:
-        InvalidRowsError: One is not; names its row.
-    """
-    if rows.dtype.kind != "f" and spec.range is None:
-        return
-    low, high = spec.range or (float("-inf"), float("inf"))
-    smallest, largest = rows.min(), rows.max()  # NaN comes through both
-    if low <= smallest and largest <= high and np.isfinite(smallest) and np.isfinite(largest):
-        return
-    row, value = _first_bad(rows, low, high)
-    if not np.isfinite(value):
-        raise InvalidRowsError(
-            "a value is not finite", row=row, expected="finite numbers", received=str(value)
-        )
-    raise InvalidRowsError(
-        "a value is out of the model's declared range",
-        row=row,
-        expected=f"{low:g} to {high:g}",
-        received="a smaller value" if value < low else "a larger value",
-    )
-
-
 def expected_shape(spec: TensorSpec) -> str:
     """Write what a row may look like, for messages."""
     text = shape_text(spec.shape)
@@ -91,11 +69,26 @@ def expected_shape(spec: TensorSpec) -> str:
     return f"{text} or [{spec.size}]" if spec.is_fixed and not is_flat else text
 
 
-def _first_bad(rows: Rows, low: float, high: float) -> tuple[int, Any]:
+def _fault(array: npt.NDArray[Any], rows: Rows, spec: TensorSpec) -> InvalidRowsError:
+    """Find out what is wrong with converted *rows*, and in which one first."""
+    overflows = np.isinf(rows) & np.isfinite(array)
+    if overflows.any():
+        return _overflow(overflows, rows.dtype)
+    low, high = spec.limits
     flat = rows.reshape(len(rows), -1)
-    bad = ~(np.isfinite(flat) & (flat >= low) & (flat <= high))
+    bad = ~((flat >= low) & (flat <= high))
     row = int(bad.any(axis=1).argmax())
-    return row, flat[row, bad[row].argmax()]
+    value = flat[row, bad[row].argmax()]
+    if not np.isfinite(value):
+        return InvalidRowsError(
+            "a value is not finite", row=row, expected="finite numbers", received=str(value)
+        )
+    return InvalidRowsError(
+        "a value is out of the model's declared range",
+        row=row,
+        expected=f"{low:g} to {high:g}",
+        received="a smaller value" if value < low else "a larger value",
+    )
 
 
 def _converted(array: npt.NDArray[Any], spec: TensorSpec) -> Rows:
@@ -109,27 +102,17 @@ def _converted(array: npt.NDArray[Any], spec: TensorSpec) -> Rows:
             received=str(array.dtype),
         )
     if wanted.kind == "f":
-        return _to_float(array, wanted)
-    return _to_integer(array, wanted)
-
-
-def _to_float(array: npt.NDArray[Any], wanted: np.dtype[Any]) -> Rows:
-    with np.errstate(over="ignore"):
-        rows = np.ascontiguousarray(array, dtype=wanted)
-    if array.dtype.kind != "f" or array.dtype.itemsize > wanted.itemsize:
-        _refuse_overflow(np.isinf(rows) & np.isfinite(array), wanted)
-    return rows
-
-
-def _to_integer(array: npt.NDArray[Any], wanted: np.dtype[Any]) -> Rows:
+        with np.errstate(over="ignore"):  # what becomes infinite is found with the other faults
+            return np.ascontiguousarray(array, dtype=wanted)
     limits = np.iinfo(wanted)
-    _refuse_overflow((array < limits.min) | (array > limits.max), wanted)
+    overflows = (array < limits.min) | (array > limits.max)
+    if overflows.any():
+        raise _overflow(overflows, wanted)
     return np.ascontiguousarray(array, dtype=wanted)
 
 
-def _refuse_overflow(overflows: npt.NDArray[np.bool_], wanted: np.dtype[Any]) -> None:
-    if overflows.any():
-        row = int(overflows.reshape(len(overflows), -1).any(axis=1).argmax())
-        raise InvalidRowsError(
-            f"a value does not fit into {wanted}", row=row, expected=f"{wanted} without overflow"
-        )
+def _overflow(overflows: npt.NDArray[np.bool_], wanted: np.dtype[Any]) -> InvalidRowsError:
+    row = int(overflows.reshape(len(overflows), -1).any(axis=1).argmax())
+    return InvalidRowsError(
+        f"a value does not fit into {wanted}", row=row, expected=f"{wanted} without overflow"
+    )

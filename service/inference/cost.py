@@ -6,7 +6,6 @@ useful batch and the place to run it are properties of model and machine.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
 from time import perf_counter
 
 import numpy as np
@@ -42,12 +41,12 @@ class CostModel:
 def measure_cost(run: Callable[[int], object], sizes: Sequence[int]) -> CostModel:
     """Time *run* at each batch size, after one run that does not count.
 
-    The median of three holds against a disturbance, and the whole stays in the milliseconds.
+    The shortest of three: a disturbance only ever makes a run longer.
     """
     seconds = []
     for size in sizes:
         run(size)
-        seconds.append(median(_timed(run, size) for _ in range(REPEATS)))
+        seconds.append(min(_timed(run, size) for _ in range(REPEATS)))
     return CostModel(tuple(sizes), tuple(seconds))
 
 

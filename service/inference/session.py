@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 # cudaErrorIllegalAddress, MisalignedAddress, InvalidPc, LaunchFailure and relatives: the
 # context is corrupt and every later call fails as well (CUDA runtime API, error handling)
 _LOST_DEVICE_MARKS = tuple(f"CUDA failure {code}" for code in (700, 714, 715, 716, 717, 718, 719))
+_SILENT = 4  # ONNX Runtime's severity "fatal"
+
 _TERMINATED_MARK = "terminate flag"
 
 
@@ -34,6 +36,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.options = ort.RunOptions()
+        self.options.log_severity_level = _SILENT
 
     def __call__(self) -> None:
         self.options.terminate = True
@@ -83,7 +86,8 @@ class OrtSession:
         options = ort.SessionOptions()
         options.intra_op_num_threads = intra_op_threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        # what goes wrong is raised; on standard error it would break the log, and quote values
+        options.log_severity_level = _SILENT
         # spinning doubles the CPU a request costs and wins nothing while HTTP shares the cores
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")

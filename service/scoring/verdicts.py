@@ -31,8 +31,8 @@ class Verdicts:
 
     rule: Rule
     scores: Scores
-    p_values: npt.NDArray[np.float64] | None
-    anomalies: npt.NDArray[np.bool_] | None
+    p_values: npt.NDArray[np.float64] | None = None
+    anomalies: npt.NDArray[np.bool_] | None = None
 
 
 def choose_rule(

@@ -79,7 +79,7 @@ class TestLiveModel:
         assert live.nodes[ENCODE] == {CPU_PROVIDER: 1}
         assert set(live.nodes) == set(live.operation_metrics)
         assert live.calibration is not None
-        assert live.default_threshold == live.calibration.default_threshold
+        assert live.default_rule.threshold == live.calibration.default_threshold
 
     def test_without_calibration_there_is_no_threshold(self, tmp_path, engine):
         package = read_package(tiny.write(tmp_path, tiny.keeping(4, 2), ROWS))
@@ -87,7 +87,7 @@ class TestLiveModel:
         live = assemble(package, engine)
 
         assert live.calibration is None
-        assert live.default_threshold is None
+        assert live.default_rule.threshold is None
 
     @pytest.mark.anyio
     async def test_its_answers_can_be_computed_by_hand(self, tabular, engine):

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from service import __version__
 from service.app import create_app
+from service.doctor import examine
 from service.errors import ConfigurationError, DeviceUnavailableError, PackageError
 from service.inference.providers import choose_device
 from service.logs import configure_logging
@@ -76,6 +77,17 @@ def models(settings: Settings) -> int:
     return 0
 
 
+def doctor(settings: Settings) -> int:
+    """Try what this machine can do, name what is wrong and how to mend it."""
+    configure_logging("text", "error")
+    findings = examine(settings)
+    for finding in findings:
+        _say(f"{finding.verdict:<5}  {finding.subject:<11}  {finding.text}")
+        if finding.remedy is not None:
+            _say(f"{'':<20}{finding.remedy}")
+    return EXIT_FAULT if any(finding.verdict == "fault" for finding in findings) else 0
+
+
 def _say(text: str) -> None:
     print(text)  # noqa: T201 - a command speaks to people
 
@@ -91,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         (serve, list(fields)),
         (check, ["models", "device", "device_id"]),
         (models, ["models"]),
+        (doctor, ["models", "device", "device_id", "intra_op_threads"]),
     ):
         text = (command.__doc__ or "").partition("\n")[0]
         sub = commands.add_parser(command.__name__, help=text, description=text)

@@ -82,13 +82,35 @@ def choose_device(wanted: WantedDevice, index: int = 0) -> Device:
     return Device()
 
 
+def cpu_fault() -> str | None:
+    """Run a tiny graph on the CPU and tell what is wrong, ``None`` if nothing is."""
+    return _try_tiny_graph(Device())
+
+
+def driver_version() -> str | None:
+    """Name the NVIDIA driver and the newest CUDA that it supports, ``None`` without one."""
+    driver = _load_driver()
+    if driver is None:
+        return None
+    number = ctypes.c_int()
+    if driver.cuDriverGetVersion(ctypes.byref(number)) != 0:
+        return "an NVIDIA driver that does not answer"
+    # CUDA driver API: 1000 * major + 10 * minor
+    return f"NVIDIA driver for CUDA {number.value // 1000}.{number.value % 1000 // 10}"
+
+
+def _load_driver() -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+
+
 def cuda_fault(device: Device) -> str | None:
     """Run a tiny graph on the GPU and tell what is wrong, ``None`` if nothing is."""
     if CUDA_PROVIDER not in ort.get_available_providers():
         return "this build of ONNX Runtime has no CUDA provider"
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
+    if _load_driver() is None:
         return "no NVIDIA driver (libcuda.so.1) on this machine"
     ort.preload_dlls()  # finds CUDA and cuDNN where they came as wheels
     return _try_tiny_graph(device)
@@ -97,7 +119,8 @@ def cuda_fault(device: Device) -> str | None:
 def _try_tiny_graph(device: Device) -> str | None:
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    if device.kind != "cpu":
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = ort.InferenceSession(_doubling(), options, providers=device.providers[:1])
         answer = session.run(None, {"x": np.ones((1, 1), np.float32)})[0]

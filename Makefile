@@ -6,8 +6,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 DATA ?= data/mnist
 MODEL ?= mnist-conv
 ARGS ?=
+ENGINE ?= docker
+EXTRAS ?=
 
-.PHONY: serve test check format cover train bench lock clean help
+.PHONY: serve test check format cover train bench image image-check lock clean help
 .DEFAULT_GOAL := help
 
 help:           ## list the targets
@@ -40,12 +42,20 @@ train: $(VENV)/train.stamp  ## train, export, calibrate and measure a model: MOD
 bench: $(VENV)/serve.stamp  ## measure the service beside others, about 20 minutes; ARGS=--quick to try it out; needs wrk
 	$(BIN)/python -m benchmarks $(ARGS)
 
+image:          ## build the container image hourglass:cpu; with EXTRAS=cuda hourglass:cuda; ENGINE=podman for podman
+	BUILDAH_FORMAT=docker $(ENGINE) build --build-arg EXTRAS=$(EXTRAS) -t hourglass:$(or $(EXTRAS),cpu) .
+
+image-check:    ## build the image and run it as it is meant to run, a few minutes; needs docker or podman, or root on Debian
+	EXTRAS=$(EXTRAS) deploy/image-check
+
 lock: $(VENV)/dev.stamp  ## write requirements/*.txt anew from pyproject.toml
 	$(PIP) install uv
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
 	    --upgrade pyproject.toml --group build -o requirements/serve.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
 	    --upgrade -c requirements/serve.txt pyproject.toml --group dev -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
+	    --upgrade -c requirements/serve.txt pyproject.toml --extra cuda --group build -o requirements/cuda.txt
 
 clean:          ## remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*

@@ -1,4 +1,7 @@
 import logging
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -103,3 +106,14 @@ def test_cuda_gives_the_answers_of_the_cpu():
     assert session.nodes[CUDA_PROVIDER] > 0
     for on_gpu, on_cpu in zip(outputs, OrtSession(graph, Device()).run(rows), strict=True):
         np.testing.assert_allclose(on_gpu, on_cpu, atol=CUDA_TOLERANCE, rtol=CUDA_TOLERANCE)
+
+
+def test_the_runtime_is_told_to_send_nothing_to_anybody():
+    script = "import os, service.inference; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    clean = {name: text for name, text in os.environ.items() if "TELEMETRY" not in name}
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=clean, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "1"

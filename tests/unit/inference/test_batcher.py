@@ -863,6 +863,21 @@ class TestBuckets:
         assert_doubled(outputs, rows)
 
 
+def slow_down(session, when):
+    """Let runs take more CPU time than a run in the loop may, *when* their number says so."""
+    quick = session.compute
+    runs = []
+
+    def compute(batch):
+        runs.append(len(batch))
+        ends = time.thread_time() + (0.002 if when(len(runs)) else 0)
+        while time.thread_time() < ends:
+            pass
+        return quick(batch)
+
+    session.compute = compute
+
+
 class TestPlace:
     """Where a run happens: in the loop or in the device's thread."""
 
@@ -933,22 +948,28 @@ class TestPlace:
         assert threads == ["test_0"]
 
     @pytest.mark.anyio
-    async def test_one_slow_run_in_the_loop_was_one_too_many(self, make, session, threads, here):
-        quick = session.compute
-
-        def compute(batch):
-            ends = time.thread_time() + 0.002  # more work than the cost model says
-            while time.thread_time() < ends:
-                pass
-            return quick(batch)
-
-        session.compute = compute
+    async def test_three_slow_runs_in_a_row_move_the_graph_out_of_the_loop(
+        self, make, session, threads, here
+    ):
+        slow_down(session, lambda _: True)
         batcher = make(session, cost=CHEAP)
-        await ended(submit(batcher, rows_of(1)))
 
-        await ended(submit(batcher, rows_of(1)))
+        for _ in range(4):
+            await ended(submit(batcher, rows_of(1)))
 
-        assert threads == [here, "test_0"]
+        assert threads == [here, here, here, "test_0"]
+
+    @pytest.mark.anyio
+    async def test_a_slow_run_now_and_then_is_the_machine_s_doing(
+        self, make, session, threads, here
+    ):
+        slow_down(session, lambda run: run % 3 != 0)
+        batcher = make(session, cost=CHEAP)
+
+        for _ in range(7):
+            await ended(submit(batcher, rows_of(1)))
+
+        assert threads == [here] * 7
 
     def test_the_cost_model_is_there_for_others_to_see(self, make):
         assert make(FakeSession(), cost=CHEAP).cost is CHEAP

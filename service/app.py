@@ -24,11 +24,9 @@ from service.api.errors import make_problem, problem_of
 from service.api.limits import Edge
 from service.api.openapi import describe
 from service.api.runtime import STATE, Lifecycle, Runtime, exchange_of
-from service.assembly import Engine, SessionFactory
+from service.assembly import SessionFactory, make_engine
 from service.errors import HourglassError
-from service.inference.batcher import Lane
 from service.inference.providers import choose_device
-from service.inference.session import OrtSession
 from service.metrics import Metrics
 from service.registry import Registry
 from service.settings import Settings
@@ -60,20 +58,18 @@ def create_app(
     # they would be a second series for every counter, which nobody reads
     disable_created_metrics()  # type: ignore[no-untyped-call]
     lifecycle = Lifecycle()
-    make_session = sessions or partial(OrtSession, intra_op_threads=settings.intra_op_threads)
     metrics = Metrics(registry or CollectorRegistry())
     metrics.configure(settings.device)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Runtime]]:
-        runtime = _make_runtime(settings, lifecycle, make_session, metrics)
+        runtime = _make_runtime(settings, lifecycle, sessions, metrics)
         loading = asyncio.create_task(_load(runtime.registry))
         try:
             yield {STATE: runtime}
         finally:
-            lifecycle.is_draining = lifecycle.is_stopping = True
-            loading.cancel()
-            await _stop(runtime.registry, settings.drain_timeout_ms / 1000)
+            lifecycle.is_draining = True
+            await _stop(runtime.registry, loading, settings.drain_timeout_ms / 1000)
 
     app = FastAPIOffline(
         redoc_url=None,
@@ -94,7 +90,7 @@ def create_app(
 
 
 def _make_runtime(
-    settings: Settings, lifecycle: Lifecycle, make_session: SessionFactory, metrics: Metrics
+    settings: Settings, lifecycle: Lifecycle, sessions: SessionFactory | None, metrics: Metrics
 ) -> Runtime:
     device = choose_device(settings.device, settings.device_id)
 
@@ -102,16 +98,7 @@ def _make_runtime(
         lifecycle.is_device_lost = True
         registry.withdraw()
 
-    engine = Engine(
-        device=device,
-        lane=Lane(f"hourglass-{device}"),
-        make_session=make_session,
-        metrics=metrics,
-        max_batch_rows=settings.max_batch_rows,
-        max_queue_rows=settings.max_queue_rows,
-        delay_s=settings.queue_delay_s,
-        on_device_lost=lose_device,
-    )
+    engine = make_engine(settings, device, metrics, sessions=sessions, on_device_lost=lose_device)
     registry = Registry(settings.models, engine, required=settings.required_models)
     registry.discover()
     return Runtime(settings, metrics, registry, lifecycle)
@@ -130,10 +117,11 @@ def _outcome(registry: Registry) -> dict[str, Any]:
     return {"waiting_for": registry.not_ready()} if not registry.is_ready else {}
 
 
-async def _stop(registry: Registry, timeout_s: float) -> None:
+async def _stop(registry: Registry, loading: asyncio.Task[None], timeout_s: float) -> None:
     try:
         async with asyncio.timeout(timeout_s):
             await registry.drain()
+            await loading  # ends soon, and lets go of what it has opened
     except TimeoutError:
         logger.warning("requests were still in flight after %g s", timeout_s)
     registry.close()

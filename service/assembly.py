@@ -5,14 +5,16 @@ several batch sizes, and has given the stored answers to its golden rows.
 """
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeAlias
 
 import numpy as np
 
-from service.errors import InferenceError, PackageError
-from service.inference import autoencoder as operations
+from service.errors import InferenceError, PackageError, UnavailableError
+from service.inference import operations
 from service.inference.autoencoder import Autoencoder
 from service.inference.batcher import Batcher, Lane
 from service.inference.batching import pad
@@ -27,14 +29,15 @@ from service.inference.graphs import (
     from_whole,
 )
 from service.inference.providers import Device
-from service.inference.session import Session
+from service.inference.session import OrtSession, Session
 from service.metrics import Metrics, ModelMetrics, OperationMetrics
 from service.repository.golden import GoldenRows, read_golden_rows
 from service.repository.manifest import Manifest
 from service.repository.packages import Package
 from service.scoring.calibration import Calibration, read_calibration
 from service.scoring.measures import Scores
-from service.scoring.verdicts import Rule, choose_rule
+from service.scoring.verdicts import Rule, above, choose_rule
+from service.settings import Settings
 from service.specs import Rows, TensorSpec
 
 logger = logging.getLogger(__name__)
@@ -71,6 +74,9 @@ class Engine:
         delay_s: See *Batcher*.
         join_max_bytes: Above this a model has only ``encode`` and ``decode`` sessions.
         on_device_lost: Called when the device can no longer answer.
+        stopping: Set when models that are still being loaded are not wanted any more.
+        measuring: Held while a run is timed, so that models that load side by side do not
+            disturb each other's figures.
     """
 
     device: Device
@@ -82,6 +88,29 @@ class Engine:
     delay_s: float = 0.0
     join_max_bytes: int = JOIN_MAX_BYTES
     on_device_lost: Callable[[], None] = lambda: None
+    stopping: threading.Event = field(default_factory=threading.Event)
+    measuring: threading.Lock = field(default_factory=threading.Lock)
+
+
+def make_engine(
+    settings: Settings,
+    device: Device,
+    metrics: Metrics,
+    *,
+    sessions: SessionFactory | None = None,
+    on_device_lost: Callable[[], None] = lambda: None,
+) -> Engine:
+    """Make the engine that *settings* ask for; the server and ``hourglass check`` share it."""
+    return Engine(
+        device=device,
+        lane=Lane(f"hourglass-{device}"),
+        make_session=sessions or partial(OrtSession, intra_op_threads=settings.intra_op_threads),
+        metrics=metrics,
+        max_batch_rows=settings.max_batch_rows,
+        max_queue_rows=settings.max_queue_rows,
+        delay_s=settings.queue_delay_s,
+        on_device_lost=on_device_lost,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +146,7 @@ class LiveModel:
         threshold = self.default_rule.threshold
         if threshold is None:
             return
-        self.metrics.anomalies.inc(int(np.count_nonzero(scores > np.float32(threshold))))
+        self.metrics.anomalies.inc(int(np.count_nonzero(above(scores, threshold))))
         if threshold > 0:  # a model without any error on normal rows has no ratio
             self.metrics.score_ratio(scores / np.float32(threshold))
 
@@ -155,6 +184,11 @@ def make_graphs(package: Package) -> Graphs:
         raise PackageError("the manifest names no encoder")
     decoder = package.files[names.decoder] if names.decoder else None
     return from_pair(package.files[names.encoder], decoder, signature)
+
+
+def is_large(package: Package, join_max_bytes: int = JOIN_MAX_BYTES) -> bool:
+    """Whether a model's graphs are run in turn instead of joined, by the bytes of its files."""
+    return sum(len(package.files[name]) for name in package.manifest.graphs.names) > join_max_bytes
 
 
 def _signature(manifest: Manifest) -> Signature:
@@ -227,8 +261,7 @@ class _Assembly:
 
     @property
     def _is_large(self) -> bool:
-        total = sum(len(self._package.files[name]) for name in self._manifest.graphs.names)
-        return total > self._engine.join_max_bytes
+        return is_large(self._package, self._engine.join_max_bytes)
 
     def _opener(self, graphs: Graphs) -> Callable[[], Batcher] | None:
         everything = graphs.everything
@@ -273,11 +306,17 @@ class _Assembly:
         """Warm the session up at every size and keep the times; see that it answers each row."""
 
         def run(size: int) -> None:
+            if self._engine.stopping.is_set():
+                raise UnavailableError("the server is stopping")
             rows = pad(sample[:size], size)
             if any(len(output) != size for output in session.run(rows)):
                 raise PackageError(f"a graph does not give {size} rows for {size} rows")
 
-        return measure_cost(run, sizes)
+        elements = sample.size // len(sample)
+        # a GPU library tunes itself to every new shape, so each has to have been seen
+        is_cuda = self._engine.device.kind == "cuda"
+        with self._engine.measuring:
+            return measure_cost(run, sizes, row_elements=elements, thorough=is_cuda)
 
     def _sample(self, operation: str) -> Rows:
         """Rows that a run can be tried with: golden ones, or the middle of the range."""
@@ -299,7 +338,7 @@ class _Assembly:
         for operation, session in self._sessions.items():
             wanted = self._golden.answers.get(_GIVES[operation])
             if wanted is None:
-                continue
+                raise PackageError(f"the golden rows have no {_GIVES[operation]} to compare with")
             got = session.run(self._sample(operation))[0]
             error = np.abs(got.astype(np.float64) - wanted) if got.shape == wanted.shape else None
             if error is None or not (error <= tolerance * (1 + np.abs(wanted))).all():

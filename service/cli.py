@@ -1,7 +1,6 @@
 """The commands; the only reader of the environment and of ``sys.argv``."""
 
 import argparse
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from pydantic.fields import FieldInfo
 from service import __version__
 from service.app import create_app
 from service.doctor import examine
-from service.errors import ConfigurationError, DeviceUnavailableError, PackageError
+from service.errors import ConfigurationError, HourglassError, PackageError
 from service.inference.providers import choose_device
 from service.logs import configure_logging
 from service.packaging import check_package
@@ -53,12 +52,13 @@ def check(settings: Settings) -> int:
     faults = 0
     for location in scan(settings.models):
         try:
-            live = asyncio.run(check_package(location, device))
-        except (PackageError, DeviceUnavailableError) as error:
+            operations = check_package(location, settings, device)
+        except Exception as error:  # noqa: BLE001 - the server leaves out what fails in any way
             faults += 1
-            _say(f"{location}  BAD  {error}")
+            is_ours = isinstance(error, HourglassError)
+            _say(f"{location}  BAD  {error if is_ours else 'it cannot be loaded'}")
         else:
-            _say(f"{location}  ok  {', '.join(live)}")
+            _say(f"{location}  ok  {', '.join(operations)}")
     return EXIT_FAULT if faults else 0
 
 
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     fields = Settings.model_fields
     for command, names in (
         (serve, list(fields)),
-        (check, ["models", "device", "device_id"]),
+        (check, ["models", "device", "device_id", "intra_op_threads", "max_batch_rows"]),
         (models, ["models"]),
         (doctor, ["models", "device", "device_id", "intra_op_threads"]),
     ):

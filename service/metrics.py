@@ -23,7 +23,6 @@ from prometheus_client import (
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-OPERATIONS: Final = ("encode", "decode", "reconstruct", "anomaly-score", "infer")
 OUTCOMES: Final = (
     "ok",
     "invalid",

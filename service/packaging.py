@@ -1,6 +1,7 @@
 """Writing a model package: what the recipes and the commands share with the registry."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -9,9 +10,8 @@ from typing import Final
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from service.assembly import Engine, assemble, make_graphs
+from service.assembly import assemble, is_large, make_engine, make_graphs
 from service.errors import InferenceError, PackageError
-from service.inference.batcher import Lane
 from service.inference.graphs import CODE, RECONSTRUCTION, SCORE
 from service.inference.providers import Device
 from service.inference.session import OrtSession
@@ -26,7 +26,8 @@ from service.repository.manifest import (
 )
 from service.repository.packages import MANIFEST_FILE, Location, Package, read_package
 from service.scoring.calibration import Calibration, calibrate
-from service.scoring.measures import MSE, Scores, feature_errors
+from service.scoring.measures import MSE, Scores, feature_errors, mean_squared_error
+from service.settings import Settings
 from service.specs import Rows
 
 CALIBRATION_FILE: Final = "calibration.npz"
@@ -45,22 +46,29 @@ def answers(package: Package, rows: Rows) -> dict[str, Rows]:
     if graphs.everything is None:
         names, graph = [CODE], graphs.encode
     else:
-        given = {CODE: graphs.encode, RECONSTRUCTION: graphs.reconstruct, SCORE: graphs.score}
-        names, graph = [name for name, made in given.items() if made], graphs.everything
+        made = {CODE: graphs.encode, RECONSTRUCTION: graphs.reconstruct, SCORE: graphs.score}
+        names, graph = [name for name, data in made.items() if data], graphs.everything
     session = OrtSession(graph or b"", Device())
     starts = range(0, len(rows), BATCH_ROWS)
     try:
         batches = [session.run(rows[start : start + BATCH_ROWS]) for start in starts]
     except InferenceError as error:
         raise PackageError("the model fails on the rows that it is packed with") from error
+    if not batches:
+        raise PackageError("a package needs at least one golden row")
     outputs = zip(*batches, strict=True)
-    return {name: np.concatenate(parts) for name, parts in zip(names, outputs, strict=True)}
+    given = {name: np.concatenate(parts) for name, parts in zip(names, outputs, strict=True)}
+    if SCORE in given and graphs.decode is not None and is_large(package):
+        # the server runs the graphs of such a model in turn, and scores outside them
+        width = package.manifest.input.width
+        given[SCORE] = mean_squared_error(rows, given[RECONSTRUCTION], width=width)
+    return given
 
 
 def calibrate_package(package: Package, rows: Rows) -> Calibration:
     """Calibrate a model on clean rows that it was not trained on.
 
-    The scores come from the graph that the server uses, so they are comparable to the bit.
+    The scores come from the formula that the server uses, so they are comparable to the bit.
 
     Raises:
         PackageError: The model does not reconstruct its input, or fails on the rows.
@@ -78,8 +86,8 @@ def calibrate_package(package: Package, rows: Rows) -> Calibration:
     )
 
 
-async def check_package(location: Location, device: Device) -> list[str]:
-    """Load a package exactly as the server does, and let go of it again.
+def check_package(location: Location, settings: Settings, device: Device) -> list[str]:
+    """Load a package as the server does under *settings*, and let go of it again.
 
     Returns:
         The operations that it has.
@@ -88,16 +96,13 @@ async def check_package(location: Location, device: Device) -> list[str]:
         PackageError: It cannot be trusted or does not do what its manifest says.
         DeviceUnavailableError: A session came up on another device.
     """
-    engine = Engine(
-        device=device,
-        lane=Lane("check"),
-        make_session=OrtSession,
-        metrics=Metrics(CollectorRegistry()),
-    )
-    model = assemble(read_package(location), engine).autoencoder
+    engine = make_engine(settings, device, Metrics(CollectorRegistry()))
+    try:
+        model = assemble(read_package(location), engine).autoencoder
+    finally:
+        engine.lane.close()
     operations = model.operations
     model.close()
-    engine.lane.close()
     return operations
 
 
@@ -111,6 +116,8 @@ def write_package(
     calibration_data: str = "",
 ) -> Location:
     """Write ``<models>/<name>/<version>/`` and read it back as the server would.
+
+    A version that is there already is replaced whole, after the new one has been read back.
 
     Args:
         models: The repository.
@@ -142,8 +149,12 @@ def write_package(
     )
     folder = models / description.name / str(description.version)
     location = Location(description.name, description.version, folder)
-    _write(folder, manifest, written)
-    read_package(location)
+    made = folder.with_name(f".{folder.name}.new")
+    _write(made, manifest, written)
+    read_package(Location(description.name, description.version, made))
+    if folder.exists():
+        shutil.rmtree(folder)
+    made.rename(folder)
     return location
 
 
@@ -152,10 +163,10 @@ def _record(data: bytes) -> FileRecord:
 
 
 def _write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # of an attempt that did not come to its end
+    folder.mkdir(parents=True)
     for name, data in files.items():
         (folder / name).write_bytes(data)
     content = manifest.model_dump(mode="json", exclude_none=True)
     text = json.dumps(content, indent=2, ensure_ascii=False)
-    # the manifest last: until it is there, nobody takes the folder for a whole version
     (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")

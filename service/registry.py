@@ -135,8 +135,8 @@ class Registry:
         return entry.live
 
     async def drain(self) -> None:
-        """Answer everybody who waits, refuse everybody else."""
-        self._is_closing = True
+        """Answer everybody who waits, refuse everybody else, load nothing more."""
+        self._stop_loading()
         await asyncio.gather(*(live.autoencoder.drain() for live in self._live()))
 
     def withdraw(self) -> None:
@@ -146,16 +146,23 @@ class Registry:
 
     def close(self) -> None:
         """Drop every session and its series."""
-        self._is_closing = True
+        self._stop_loading()
         for entry in self.entries():
             if entry.live is not None:
                 self._drop(entry.live)
                 entry.live, entry.state = None, "failed"
+        self._engine.lane.close()
+
+    def _stop_loading(self) -> None:
+        self._is_closing = True
+        self._engine.stopping.set()
 
     async def _load(self, entry: Entry) -> None:
         started = perf_counter()
         try:
             live = await asyncio.to_thread(self._assemble, entry)
+        except UnavailableError:
+            entry.state, entry.reason = "failed", "the server was stopped"
         except (PackageError, DeviceUnavailableError) as error:
             self._leave_out(entry, str(error), error)
         except Exception as error:  # noqa: BLE001 - one broken model must not take the others along

@@ -54,7 +54,8 @@ class Settings(BaseSettings):
         description="Bytes of a JSON body; parsing holds up everybody else meanwhile.",
     )
     max_picture_pixels: Count = Field(
-        4096 * 4096, description="Pixels of one picture, read from its header before decoding."
+        4096 * 4096,
+        description="Pixels of a request's pictures together, by their headers, before decoding.",
     )
     drain_delay_ms: Milliseconds = Field(
         1_000,

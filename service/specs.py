@@ -108,12 +108,11 @@ class TensorSpec:
     @cached_property
     def limits(self) -> tuple[float, float]:
         """Lowest and highest value that a row may hold: the range, or what is finite."""
-        if self.range is not None:
-            return self.range
-        if self.numpy_dtype.kind == "f":
-            finite = np.finfo(self.numpy_dtype)
-            return float(finite.min), float(finite.max)
-        return float("-inf"), float("inf")
+        low, high = self.range or (float("-inf"), float("inf"))
+        if self.numpy_dtype.kind != "f":
+            return low, high
+        finite = np.finfo(self.numpy_dtype)
+        return max(low, float(finite.min)), min(high, float(finite.max))
 
     def accepts_shape(self, shape: tuple[int, ...]) -> bool:
         """Whether *shape*, without its batch axis, is one of this tensor's."""

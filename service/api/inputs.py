@@ -8,7 +8,7 @@ from starlette.types import Receive
 
 from service.api.options import Options
 from service.api.requests import read_body
-from service.bodies import compression, json, multipart, npy, picture, raw
+from service.bodies import compression, json, multipart, negotiation, npy, picture, raw
 from service.bodies.negotiation import JSON, NPY, RAW
 from service.bodies.rows import check_count
 from service.errors import InvalidRowsError, RequestError, UnsupportedMediaError
@@ -54,6 +54,13 @@ class Body:
     def is_picture(self) -> bool:
         return self.media in PICTURES or self.media == FORM
 
+    def is_costly(self, options: Options) -> bool:
+        """Whether parsing may take longer than others should wait for.
+
+        A picture that must have a fixed size of the model is refused by its header or small.
+        """
+        return self.is_picture and (options.resize or not self._spec.is_fixed)
+
     async def read(self, receive: Receive, ticket: Ticket) -> bytes:
         """Read and decompress it.
 
@@ -81,11 +88,11 @@ class Body:
         spec = self._spec
         fields: dict[str, Any] = {}
         match self.media:
-            case "application/json":
+            case negotiation.JSON:
                 rows, fields = json.parse(body, spec)
-            case "application/x-npy":
+            case negotiation.NPY:
                 rows = npy.parse(body, spec)
-            case "application/octet-stream":
+            case negotiation.RAW:
                 shape = self._headers.get(b"x-shape")
                 rows = raw.parse(body, spec, None if shape is None else shape.decode("latin-1"))
             case _:
@@ -94,13 +101,14 @@ class Body:
         return rows, fields
 
     def _parse_pictures(self, body: bytes, *, resize: bool) -> Rows:
+        budget = picture.PixelBudget(self._settings.max_picture_pixels)
         if self.media != FORM:
-            return self._parse_picture(body, resize=resize)
+            return picture.parse(body, self._spec, budget=budget, resize=resize)
         files = multipart.parse(body, self._content_type, max_parts=self._settings.max_request_rows)
         rows = []
         for number, data in enumerate(files):
             try:
-                rows.append(self._parse_picture(data, resize=resize))
+                rows.append(picture.parse(data, self._spec, budget=budget, resize=resize))
             except RequestError as error:
                 error.row = number
                 raise
@@ -111,10 +119,6 @@ class Body:
                     expected="the size of the first; ?resize=true where the model has one",
                 )
         return np.concatenate(rows)
-
-    def _parse_picture(self, data: bytes, *, resize: bool) -> Rows:
-        pixels = self._settings.max_picture_pixels
-        return picture.parse(data, self._spec, max_pixels=pixels, resize=resize)
 
 
 def accepted(spec: TensorSpec) -> tuple[str, ...]:

@@ -60,11 +60,9 @@ class Edge:
 
         try:
             await self._answer(scope, receive, send_marked)
-        except ClientGoneError as error:
+        except Exception as error:  # noqa: BLE001 - ours by the table, any other as a bare 500
             exchange.fault = error
-        except Exception as error:  # noqa: BLE001 - the last resort: a bare 500, and the log
-            exchange.fault = error
-            if exchange.status is None:
+            if exchange.status is None and not isinstance(error, ClientGoneError):
                 problem = problem_of(error, exchange.request_id)
                 await send_answer(send_marked, problem.status, problem.headers, problem.body)
         finally:
@@ -142,7 +140,8 @@ def _log(scope: Scope, exchange: Exchange) -> None:
     if isinstance(fault, HourglassError):
         fields["fault"] = str(fault)
     is_unknown = fault is not None and not isinstance(fault, HourglassError)
-    # a 503 is how readiness and overload speak; a 500 or 504 wants somebody to look
-    level = logging.ERROR if is_unknown or exchange.status in {500, 504} else logging.INFO
+    level = logging.WARNING if fault is not None or (exchange.status or 0) >= 400 else logging.INFO  # noqa: PLR2004
+    if is_unknown or exchange.status in {500, 504}:  # these want somebody to look
+        level = logging.ERROR
     message = "request answered" if exchange.status is not None else "client left"
     logger.log(level, message, extra=fields, exc_info=fault if is_unknown else None)

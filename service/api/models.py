@@ -5,6 +5,7 @@ from itertools import groupby
 from fastapi import APIRouter, Request
 
 from service.api.inputs import accepted
+from service.api.outputs import shortest
 from service.api.runtime import runtime_of
 from service.api.schemas import (
     CardCalibration,
@@ -116,7 +117,7 @@ def _thresholds(calibration: Calibration, measure: str) -> dict[str, float]:
     found = {}
     for rate in CARD_RATES:
         try:
-            found[f"{rate:g}"] = calibration.threshold(measure, rate)
+            found[f"{rate:g}"] = float(str(shortest(calibration.threshold(measure, rate))))
         except InvalidRowsError:
             break
     return found

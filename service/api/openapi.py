@@ -19,7 +19,7 @@ from service.api.schemas import (
     ScoresAnswer,
 )
 from service.bodies.negotiation import JSON, NPY, PNG, RAW
-from service.inference import autoencoder as operations
+from service.inference import operations
 from service.repository.manifest import MODEL_NAME_PATTERN
 
 _REF: Final = "#/components/schemas/{model}"

@@ -4,15 +4,14 @@ An ASGI endpoint, not a FastAPI function: on a small request that difference is 
 the rest.
 """
 
-import logging
+import asyncio
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
 
-from starlette._utils import get_route_path
 from starlette.types import Receive, Send
 
-from service.api.errors import outcome_of, problem_of
+from service.api.errors import outcome_of
 from service.api.inputs import Body
 from service.api.options import Options, ScoreOptions, read_options
 from service.api.outputs import offered, render_rows, render_scores, timing_headers
@@ -23,19 +22,15 @@ from service.assembly import LiveModel
 from service.bodies.negotiation import JSON, PNG, choose
 from service.bodies.picture import check_tiles
 from service.errors import (
-    ClientGoneError,
     HourglassError,
     InvalidRowsError,
-    UnavailableError,
 )
-from service.inference import autoencoder as operations
+from service.inference import operations
 from service.inference.ticket import Ticket
 from service.metrics import OperationMetrics
 from service.scoring.verdicts import Rule, Verdicts, choose_rule, judge
 from service.settings import Settings
 from service.specs import Rows, TensorSpec
-
-logger = logging.getLogger(__name__)
 
 PREFIX: Final = "/v1/models/"
 
@@ -56,7 +51,7 @@ class Route:
 
 def route_of(scope: Scope) -> Route | None:
     """Read the path; ``None`` when it is not one of an operation."""
-    path = get_route_path(scope)
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
     if not path.startswith(PREFIX):
         return None
     match path[len(PREFIX) :].split("/"):
@@ -77,11 +72,9 @@ class Operations:
         """Answer one request, and count how it ended.
 
         Raises:
-            HourglassError: There is no such model, or it does not serve.
+            HourglassError: Whatever keeps it from an answer; the edge answers that.
         """
         runtime, exchange = runtime_of(scope), exchange_of(scope)
-        if runtime.lifecycle.is_stopping:
-            raise UnavailableError("the server is stopping")
         live = runtime.registry.resolve(route.model, route.version)
         exchange.model = (live.name, live.version)
         exchange.ticket = ticket = Ticket(started=exchange.started)
@@ -89,30 +82,28 @@ class Operations:
         call = _Call(route.operation, live, runtime.settings, headers_of(scope), scope, ticket)
         try:
             headers, body = await call.run(receive, self._departures)
-        except ClientGoneError:
-            _count(metrics, ticket, "client_gone")
-            raise
         except HourglassError as error:
-            exchange.fault = error
             _count(metrics, ticket, outcome_of(error))
-            problem = problem_of(error, exchange.request_id)
-            await send_answer(send, problem.status, problem.headers, problem.body)
+            raise
         except BaseException:
             _count(metrics, ticket, "failed")
             raise
-        else:
-            _count(metrics, ticket, "ok")
-            await send_answer(send, 200, headers, body)
+        _count(metrics, ticket, "ok")
+        await send_answer(send, 200, headers, body)
 
 
 def _count(metrics: OperationMetrics, ticket: Ticket, outcome: str) -> None:
+    """Count how a request ended, and the time of every phase that it came to."""
     metrics.requests[outcome].inc()
     metrics.request_s.observe(perf_counter() - ticket.started)
     if outcome == "ok":
         metrics.rows.inc(ticket.rows)
-        metrics.parse_s.observe(ticket.parse_s)
+    metrics.parse_s.observe(ticket.parse_s)
+    if ticket.queue_s:
         metrics.queue_s.observe(ticket.queue_s)
+    if ticket.infer_s:
         metrics.infer_s.observe(ticket.infer_s)
+    if ticket.render_s:
         metrics.render_s.observe(ticket.render_s)
 
 
@@ -134,11 +125,13 @@ class _Call:
         live.autoencoder.check(self.operation)
         accept = self.headers.get(b"accept", b"").decode("latin-1")
         media = choose(accept, offered(live, self.operation))
-        rows, options = await self._read(receive)
+        try:
+            rows, options = await self._read(receive)
+        finally:
+            ticket.parse_s = perf_counter() - ticket.started
         if media == PNG:
             check_tiles(len(rows))
         ticket.rows = len(rows)
-        ticket.parse_s = perf_counter() - ticket.started
         departures.watch(ticket, receive)
         try:
             if isinstance(options, ScoreOptions):
@@ -155,7 +148,11 @@ class _Call:
         query = query_of(self.scope)
         body = Body(self.headers, self._input_spec(), self.settings)
         options = read_options(kind, query, {})
-        rows, fields = body.parse(await body.read(receive, self.ticket), options)
+        data = await body.read(receive, self.ticket)
+        if body.is_costly(options):
+            rows, fields = await asyncio.to_thread(body.parse, data, options)
+        else:
+            rows, fields = body.parse(data, options)
         if fields:
             options = read_options(kind, query, fields)
         if "resize" in options.model_fields_set and not body.is_picture:

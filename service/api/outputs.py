@@ -9,7 +9,7 @@ from service.api.responses import Headers
 from service.assembly import LiveModel
 from service.bodies import json, npy, picture, raw
 from service.bodies.negotiation import JSON, NPY, PNG, RAW
-from service.inference import autoencoder as operations
+from service.inference import operations
 from service.inference.ticket import Ticket
 from service.scoring.verdicts import Verdicts
 from service.specs import Rows, TensorSpec
@@ -58,14 +58,16 @@ def render_scores(
     """
     if media == JSON:
         return _content(JSON), json.render(_score_fields(verdicts, errors, live))
-    if media == PNG and errors is not None and live.calibration is not None:
+    if media == PNG:
+        if errors is None or live.calibration is None:
+            raise AssertionError("a heat map is offered only with a calibration")
         high = live.calibration.heat_map_high
         headers, body = _content(PNG), picture.render_heat_map(errors, live.manifest.input, high)
     else:
         headers, body = _render_array(verdicts.scores, media)
     headers.append((b"x-metric", verdicts.rule.measure.encode()))
     if verdicts.rule.threshold is not None:
-        headers.append((b"x-threshold", json.render_number(_shortest(verdicts.rule.threshold))))
+        headers.append((b"x-threshold", json.render_number(shortest(verdicts.rule.threshold))))
     return headers, body
 
 
@@ -85,7 +87,7 @@ def _score_fields(verdicts: Verdicts, errors: Rows | None, live: LiveModel) -> d
         "version": live.version,
         "metric": rule.measure,
         "scores": verdicts.scores,
-        "threshold": None if rule.threshold is None else _shortest(rule.threshold),
+        "threshold": None if rule.threshold is None else shortest(rule.threshold),
         "false_positive_rate": rule.false_positive_rate,
         "p_values": verdicts.p_values,
         "anomalies": verdicts.anomalies,
@@ -95,7 +97,7 @@ def _score_fields(verdicts: Verdicts, errors: Rows | None, live: LiveModel) -> d
     return fields
 
 
-def _shortest(threshold: float) -> float | np.float32:
+def shortest(threshold: float) -> float | np.float32:
     """Keep a calibrated threshold, which is a float32 score, as short as the scores are."""
     with np.errstate(over="ignore"):  # a client's own threshold may be any number
         single = np.float32(threshold)

@@ -24,8 +24,11 @@ _LOOK_AFTER_S: Final = 0.02
 
 
 def headers_of(scope: Scope) -> dict[bytes, bytes]:
-    """Give the headers by their lower-case names."""
-    return dict(scope["headers"])
+    """Give the headers by their lower-case names; repeated ones are joined (RFC 9110, 5.3)."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        headers[name] = headers[name] + b", " + value if name in headers else value
+    return headers
 
 
 def timeout_of(headers: Mapping[bytes, bytes], longest_s: float) -> float:

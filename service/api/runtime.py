@@ -24,12 +24,10 @@ class Lifecycle:
 
     Attributes:
         is_draining: Readiness is withdrawn; requests are still answered.
-        is_stopping: New requests are refused; those in flight are answered.
         is_device_lost: No answer will come until the process restarts.
     """
 
     is_draining: bool = False
-    is_stopping: bool = False
     is_device_lost: bool = False
 
 

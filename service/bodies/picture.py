@@ -45,7 +45,33 @@ _MAX_READS: Final = 100_000
 _PNG_SIGNATURE_BYTES: Final = 8
 
 
-def parse(data: bytes, spec: TensorSpec, *, max_pixels: int, resize: bool = False) -> Rows:
+class PixelBudget:
+    """Pixels that the pictures of one request may have together, by their headers."""
+
+    def __init__(self, pixels: int) -> None:
+        self._pixels = self._left = pixels
+
+    def spend(self, size: tuple[int, int]) -> None:
+        """Take the pixels of one picture out.
+
+        Raises:
+            TooLargeError: There are not so many left.
+        """
+        pixels = size[0] * size[1]
+        if pixels > self._left:
+            raise self.exceeded(pixels)
+        self._left -= pixels
+
+    def exceeded(self, pixels: int | None = None) -> TooLargeError:
+        """Make the error of a picture that asks for more than is left."""
+        return TooLargeError(
+            f"the pictures of a request may have {self._pixels} pixels",
+            expected=f"at most {self._pixels} pixels",
+            received=None if pixels is None else f"{self._pixels - self._left + pixels} pixels",
+        )
+
+
+def parse(data: bytes, spec: TensorSpec, *, budget: PixelBudget, resize: bool = False) -> Rows:
     """Read one picture as one row.
 
     Upright by its EXIF orientation, transparent parts over black, 16 bits scaled to 8; its
@@ -53,26 +79,31 @@ def parse(data: bytes, spec: TensorSpec, *, max_pixels: int, resize: bool = Fals
 
     Raises:
         MalformedBodyError: Not a PNG, JPEG or WebP picture, or a broken one.
-        TooLargeError: More than *max_pixels*, by its header; or millions of tiny segments.
+        TooLargeError: More pixels than *budget* has left, by its header; or millions of tiny
+            segments.
         InvalidRowsError: Another size than the model's, or several frames.
     """
     image = _image_spec(spec)
     try:
         # nothing is decoded before its size is known to be harmless
         with Image.open(_File(data), formats=FORMATS) as picture:
-            _check_pixels(picture.size, max_pixels)
+            budget.spend(picture.size)
+            if not resize:
+                _check_size(picture.size, image.size(spec.shape))
             if getattr(picture, "n_frames", 1) > 1:
                 raise InvalidRowsError("a picture has several frames", expected="one frame")
             upright = _flattened(ImageOps.exif_transpose(picture))
             if picture.format == "PNG":
                 _check_chunks(memoryview(data))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large(max_pixels, None) from None
+        raise budget.exceeded() from None
     except UnidentifiedImageError:
         raise MalformedBodyError("not a PNG, JPEG or WebP picture") from None
     except _DECODER_ERRORS:
         raise MalformedBodyError("the picture is broken") from None
-    converted = _fitted(upright, image.size(spec.shape), resize=resize).convert(image.mode)
+    if not resize:
+        _check_size(upright.size, image.size(spec.shape), turned=False)
+    converted = _fitted(upright, image.size(spec.shape)).convert(image.mode)
     return _to_row(np.asarray(converted), spec, image)
 
 
@@ -153,18 +184,19 @@ def _image_spec(spec: TensorSpec) -> ImageSpec:
     return spec.image
 
 
-def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
-    pixels = size[0] * size[1]
-    if pixels > max_pixels:
-        raise _too_large(max_pixels, pixels)
-
-
-def _too_large(max_pixels: int, pixels: int | None) -> TooLargeError:
-    return TooLargeError(
-        f"a picture may have {max_pixels} pixels",
-        expected=f"at most {max_pixels} pixels",
-        received=None if pixels is None else f"{pixels} pixels",
-    )
+def _check_size(
+    size: tuple[int, int], wanted: tuple[int | None, int | None], *, turned: bool = True
+) -> None:
+    """See that a picture has the model's size, or may have it once it is *turned* upright."""
+    sizes = [size, size[::-1]] if turned else [size]
+    if not any(
+        all(want in {None, got} for want, got in zip(wanted, found, strict=True)) for found in sizes
+    ):
+        raise InvalidRowsError(
+            "the picture has another size than the model's; ?resize=true resizes it",
+            expected="x".join(str(w or got) for w, got in zip(wanted, size, strict=True)),
+            received=f"{size[0]}x{size[1]}",
+        )
 
 
 def _flattened(picture: Image.Image) -> Image.Image:
@@ -181,18 +213,10 @@ def _flattened(picture: Image.Image) -> Image.Image:
     return picture
 
 
-def _fitted(
-    picture: Image.Image, size: tuple[int | None, int | None], *, resize: bool
-) -> Image.Image:
+def _fitted(picture: Image.Image, size: tuple[int | None, int | None]) -> Image.Image:
     wanted = (size[0] or picture.width, size[1] or picture.height)
     if picture.size == wanted:
         return picture
-    if not resize:
-        raise InvalidRowsError(
-            "the picture has another size than the model's; ?resize=true resizes it",
-            expected=f"{wanted[0]}x{wanted[1]}",
-            received=f"{picture.width}x{picture.height}",
-        )
     plain = picture if picture.mode in {"L", "RGB"} else picture.convert("RGB")
     return plain.resize(wanted, Image.Resampling.BICUBIC)
 

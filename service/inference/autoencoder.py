@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from time import perf_counter
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from service.errors import (
     DeadlineExceededError,
@@ -12,20 +12,13 @@ from service.errors import (
 )
 from service.inference.batcher import Batcher, Outputs
 from service.inference.graphs import Signature
+from service.inference.operations import ANOMALY_SCORE, DECODE, ENCODE, INFER, RECONSTRUCT
 from service.inference.ticket import Ticket
 from service.scoring.measures import Scores, feature_errors, mean_squared_error
 from service.specs import Rows
 
 Codes: TypeAlias = Rows
 Reconstructions: TypeAlias = Rows
-
-ENCODE: Final = "encode"
-DECODE: Final = "decode"
-RECONSTRUCT: Final = "reconstruct"
-ANOMALY_SCORE: Final = "anomaly-score"
-INFER: Final = "infer"
-
-ALL: Final = (ENCODE, DECODE, RECONSTRUCT, ANOMALY_SCORE)
 
 
 class Autoencoder:
@@ -64,10 +57,11 @@ class Autoencoder:
         return self._batchers
 
     def check(self, operation: str) -> None:
-        """See that this model has *operation*.
+        """See that this model has *operation*, and room in its queue for a row.
 
         Raises:
             UnsupportedOperationError: It has not; names those that it has.
+            OverloadedError: The queue is full.
             UnavailableError: It is being unloaded.
         """
         if not self._batchers:
@@ -78,6 +72,8 @@ class Autoencoder:
                 expected=" or ".join(self.operations),
                 received=operation,
             )
+        if operation in self._batchers:
+            self._batchers[operation].check_room()
 
     async def encode(self, rows: Rows, ticket: Ticket) -> Codes:
         """Compress rows of the input to codes."""

@@ -161,6 +161,18 @@ class Batcher:
     def cost(self) -> CostModel:
         return self._cost
 
+    def check_room(self, rows: int = 1) -> None:
+        """See that *rows* more may wait.
+
+        Raises:
+            OverloadedError: They may not; says when there will be room.
+        """
+        if self.waiting_rows + rows > self._max_queue_rows:
+            raise OverloadedError(
+                f"the queue holds {self.waiting_rows} of at most {self._max_queue_rows} rows",
+                retry_after_s=self._wait_s(),
+            )
+
     async def run(self, rows: Rows, ticket: Ticket) -> Outputs:
         """Queue *rows* and wait for their outputs, in the order of the rows.
 
@@ -211,11 +223,7 @@ class Batcher:
         now = perf_counter()
         if ticket.deadline <= now:
             raise DeadlineExceededError("the deadline passed before the request was queued")
-        if self.waiting_rows + len(rows) > self._max_queue_rows:
-            raise OverloadedError(
-                f"the queue holds {self.waiting_rows} of at most {self._max_queue_rows} rows",
-                retry_after_s=self._wait_s(),
-            )
+        self.check_room(len(rows))
         job = _Job(rows, ticket, asyncio.get_running_loop().create_future())
         self._jobs.add(job)
         self._queue.append(job)
@@ -323,7 +331,7 @@ class Batcher:
         with self._answering(batch):
             rows = join([part.job.rows[part.start : part.stop] for part in batch])
             padded = pad(rows, bucket(len(rows), self._buckets))
-            if self._should_run_in_loop(len(padded)):
+            if self._should_run_in_loop(padded):
                 self._run_in_loop(batch, padded)
             else:
                 stop = Stop()
@@ -347,9 +355,10 @@ class Batcher:
             failure.__cause__ = error
             self._failed(batch, failure)
 
-    def _should_run_in_loop(self, rows: int) -> bool:
-        is_cheap = self._may_run_in_loop and self._cost.run_s(rows) < IN_LOOP_MAX_S
-        return is_cheap and not self._lane.busy
+    def _should_run_in_loop(self, rows: Rows) -> bool:
+        if not self._may_run_in_loop or self._lane.busy:
+            return False
+        return self._cost.run_s(len(rows), rows.size // len(rows)) < IN_LOOP_MAX_S
 
     def _run_in_loop(self, batch: _Batch, rows: Rows) -> None:
         started = thread_time()  # of this thread alone: others may have had the core meanwhile

@@ -73,11 +73,6 @@ class Calibration:
         """1 %, or the smallest rate that so few rows can show."""
         return max(DEFAULT_FALSE_POSITIVE_RATE, float(_share_of_one(self.rows + 1)))
 
-    @property
-    def default_threshold(self) -> float:
-        """The threshold that holds when a request asks for nothing else."""
-        return self.threshold(self.default_measure, self.default_false_positive_rate)
-
     def threshold(self, measure: str, false_positive_rate: float) -> float:
         """Give the score that a normal row exceeds with probability *false_positive_rate*.
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from service.api.limits import Edge
+from service.api.runtime import STATE
 from service.app import create_app
 from service.assembly import SessionFactory
+from service.registry import Registry
 from service.settings import Settings
 from tests.api import wire
 
@@ -54,6 +56,11 @@ class Server:
     def __init__(self, app: Edge, state: dict[str, Any]) -> None:
         self.app = app
         self._state = state
+
+    @property
+    def registry(self) -> Registry:
+        registry: Registry = self._state[STATE].registry
+        return registry
 
     async def send(
         self,

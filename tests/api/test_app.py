@@ -77,7 +77,7 @@ async def test_an_app_that_is_stopped_while_it_loads_ends(tabular, workshop):
     async with app.app.router.lifespan_context(app.app):
         pass
 
-    assert app.state.lifecycle.is_stopping
+    assert app.state.lifecycle.is_draining
 
 
 @pytest.fixture
@@ -194,12 +194,12 @@ def test_an_expired_request_is_logged_as_an_error(tabular, workshop, caplog):
     assert lines(caplog)[-1]["levelname"] == "ERROR"
 
 
-def test_a_clients_fault_is_logged_as_information(tabular, caplog):
+def test_a_clients_fault_is_logged_as_a_warning(tabular, caplog):
     caplog.set_level(logging.INFO)
     with serve(tabular) as client:
         client.post(ENCODE, json={})
 
-    assert lines(caplog)[-1]["levelname"] == "INFO"
+    assert lines(caplog)[-1]["levelname"] == "WARNING"
 
 
 @pytest.mark.anyio

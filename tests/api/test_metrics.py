@@ -496,3 +496,12 @@ def test_the_room_of_a_queue_is_told_and_an_operation_that_is_missing_has_none(
 
 def test_the_device_that_the_settings_ask_for_is_told(client):
     assert number(client, "hourglass_configured_device_info", device="cpu") == 1
+
+
+def test_a_refused_request_shows_the_time_that_its_body_took(client, watch):
+    parsed = watch("hourglass_parse_seconds_count", model="tabular", operation="encode")
+    queued = watch("hourglass_queue_seconds_count", model="tabular", operation="encode")
+
+    client.post("/v1/models/tabular/encode", json={"inputs": [[1]]})
+
+    assert (parsed.moved, queued.moved) == (1, 0)

@@ -1,5 +1,6 @@
 """Health: what lives, what is ready, and when not."""
 
+import json
 import re
 import threading
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from service.api.runtime import Lifecycle
 from tests import tiny
+from tests.api.asgi import Connection, running
 from tests.api.conftest import Workshop
 from tests.api.wire import url
 from tests.conftest import serve
@@ -144,10 +146,12 @@ def test_a_draining_server_asks_its_clients_to_go_elsewhere(tabular):
     assert [answer.headers["connection"] for answer in answers] == ["close"] * 3
 
 
-def test_a_stopping_server_refuses_operations_and_says_when_to_come_back(tabular):
-    with serve(tabular) as client:
-        lifecycle_of(client).is_stopping = True
-        answer = client.post(ENCODE, json=BODY)
+@pytest.mark.anyio
+async def test_a_stopping_server_refuses_operations_and_says_when_to_come_back(tabular):
+    async with running(tabular) as server:
+        await server.registry.drain()
+        body = Connection([json.dumps(BODY).encode()])
+        answer = await server.send("POST", ENCODE, body, {"Content-Type": "application/json"})
 
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) >= 1

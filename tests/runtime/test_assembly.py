@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from service.assembly import Engine, assemble
-from service.errors import DeviceUnavailableError, InferenceError, PackageError
+from service.errors import (
+    DeviceUnavailableError,
+    InferenceError,
+    PackageError,
+    UnavailableError,
+)
 from service.inference.autoencoder import ANOMALY_SCORE, DECODE, ENCODE, INFER, RECONSTRUCT
 from service.inference.batcher import Lane
 from service.inference.providers import CPU_PROVIDER, Device
@@ -79,7 +84,7 @@ class TestLiveModel:
         assert live.nodes[ENCODE] == {CPU_PROVIDER: 1}
         assert set(live.nodes) == set(live.operation_metrics)
         assert live.calibration is not None
-        assert live.default_rule.threshold == live.calibration.default_threshold
+        assert live.default_rule.threshold == live.calibration.threshold("mse", 0.01)
 
     def test_without_calibration_there_is_no_threshold(self, tmp_path, engine):
         package = read_package(tiny.write(tmp_path, tiny.keeping(4, 2), ROWS))
@@ -217,13 +222,30 @@ class TestRefusals:
         with pytest.raises(PackageError, match="golden rows cannot be read"):
             assemble(with_file(tabular, "golden.npz", b"nothing"), engine)
 
-    def test_golden_answers_need_not_be_complete(self, tabular, engine):
+    def test_golden_rows_without_an_answer_of_a_graph(self, tabular, engine):
         golden = read_golden_rows(tabular.files["golden.npz"])
-        few = GoldenRows(golden.rows, {"score": golden.answers["score"]})
+        answers = {name: golden.answers[name] for name in ("code", "reconstruction")}
 
-        live = assemble(with_file(tabular, "golden.npz", few.to_bytes()), engine)
+        with pytest.raises(PackageError, match="no score to compare with"):
+            assemble(
+                with_file(tabular, "golden.npz", GoldenRows(golden.rows, answers).to_bytes()),
+                engine,
+            )
 
-        assert DECODE in live.autoencoder.operations
+    def test_loading_ends_when_the_server_stops(self, tabular, engine):
+        made = []
+
+        def make_session(graph, device):
+            made.append(OrtSession(graph, device))
+            return made[-1]
+
+        stopping = replace(engine, make_session=make_session)
+        stopping.stopping.set()
+
+        with pytest.raises(UnavailableError):
+            assemble(tabular, stopping)
+        assert made
+        assert all(session._session is None for session in made)
 
     def test_weights_that_were_changed_do_not_give_the_golden_answers(self, tabular, engine):
         other, _ = tiny.mixing(4, 2)

@@ -11,6 +11,7 @@ from service.repository.golden import read_golden_rows
 from service.repository.manifest import Description, GraphFiles
 from service.repository.packages import Location, read_package
 from service.scoring.calibration import read_calibration
+from service.settings import Settings
 from service.specs import TensorSpec
 from tests import tiny
 
@@ -150,18 +151,35 @@ class TestCalibrating:
 
 
 class TestChecking:
-    @pytest.mark.anyio
-    async def test_a_sound_package_tells_its_operations(self, tmp_path):
+    def test_a_sound_package_tells_its_operations(self, tmp_path):
         location = tiny.write_tabular(tmp_path)
 
-        operations = await check_package(location, Device())
+        operations = check_package(location, Settings(), Device())
 
         assert operations == ["encode", "decode", "reconstruct", "anomaly-score"]
 
-    @pytest.mark.anyio
-    async def test_a_damaged_package_is_refused(self, tmp_path):
+    def test_a_damaged_package_is_refused(self, tmp_path):
         location = tiny.write_tabular(tmp_path)
         (location.folder / "encoder.onnx").write_bytes(b"")
 
         with pytest.raises(PackageError, match=r"encoder\.onnx has 0 bytes"):
-            await check_package(location, Device())
+            check_package(location, Settings(), Device())
+
+
+def test_a_version_is_replaced_whole(tmp_path):
+    location = tiny.write_tabular(tmp_path)
+
+    tiny.write(tmp_path, tiny.keeping(4, 2), ROWS, name="tabular")
+
+    assert sorted(path.name for path in location.folder.iterdir()) == [
+        "decoder.onnx",
+        "encoder.onnx",
+        "golden.npz",
+        "model.json",
+    ]
+    assert sorted(path.name for path in location.folder.parent.iterdir()) == ["1"]
+
+
+def test_a_package_without_golden_rows_is_refused(tmp_path):
+    with pytest.raises(PackageError, match="at least one golden row"):
+        tiny.write(tmp_path, tiny.keeping(4, 2), ROWS[:0])

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.api.errors import STATUS
-from service.inference import autoencoder as operations
+from service.inference import operations
 from service.metrics import OUTCOMES, REASONS, Metrics
 from service.settings import ENVIRONMENT_PREFIX, Settings
 

@@ -235,3 +235,9 @@ async def test_a_departure_after_the_rows_are_answered_changes_nothing():
 
     assert not left.is_set()
     departures.forget(ticket)
+
+
+def test_repeated_headers_are_one_list():
+    scope = {"headers": [(b"accept", b"text/html"), (b"host", b"x"), (b"accept", b"image/png")]}
+
+    assert headers_of(scope) == {b"accept": b"text/html, image/png", b"host": b"x"}

@@ -37,8 +37,8 @@ def png(pixels, **options):
     return written(Image.fromarray(np.asarray(pixels)), "PNG", **options)
 
 
-def parse(data, spec=GREY, *, resize=False, max_pixels=PIXELS):
-    return picture.parse(data, spec, max_pixels=max_pixels, resize=resize)
+def parse(data, spec=GREY, *, resize=False, pixels=PIXELS):
+    return picture.parse(data, spec, budget=picture.PixelBudget(pixels), resize=resize)
 
 
 def grey_of(image, **options):
@@ -364,7 +364,7 @@ def test_a_picture_that_is_too_large_is_told_its_pixels():
 
 
 def test_as_many_pixels_as_allowed_are_read():
-    assert parse(png(RAMP), max_pixels=6).shape == (1, 1, 2, 3)
+    assert parse(png(RAMP), pixels=6).shape == (1, 1, 2, 3)
 
 
 def test_a_header_that_claims_more_than_there_is_is_broken():
@@ -672,3 +672,21 @@ def test_several_heat_maps_come_as_one_sheet():
         [0, 0, 0, 0],
         [255, 0, 0, 0],
     ]
+
+
+def test_a_picture_of_the_wrong_size_is_refused_before_it_is_decoded():
+    cut_off = png(np.zeros((64, 64), np.uint8))[:60]
+
+    with pytest.raises(InvalidRowsError, match="another size"):
+        parse(cut_off)
+
+
+def test_the_pictures_of_a_request_share_their_pixels():
+    budget = picture.PixelBudget(10)
+    spec = TensorSpec("float32", (1, 2, 3), range=(0, 1), image=ImageSpec())
+    picture.parse(png(RAMP), spec, budget=budget)
+
+    with pytest.raises(TooLargeError) as caught:
+        picture.parse(png(RAMP), spec, budget=budget)
+
+    assert (caught.value.expected, caught.value.received) == ("at most 10 pixels", "12 pixels")

@@ -231,3 +231,12 @@ def test_elements_are_laid_out_in_the_order_of_their_writer():
 def test_a_shape_that_no_array_can_have_is_malformed(shape):
     with pytest.raises(MalformedBodyError, match="no array"):
         shaped(np.zeros(0), shape)
+
+
+def test_a_range_wider_than_the_dtype_lets_no_infinity_in():
+    wide = TensorSpec("float16", (2,), range=(0, 1e6))
+
+    with pytest.raises(InvalidRowsError, match="does not fit"):
+        to_rows(np.array([[0, 1e5]], np.float32), wide)
+    with pytest.raises(InvalidRowsError, match="not finite"):
+        to_rows(np.array([[0, np.inf]], np.float16), wide)

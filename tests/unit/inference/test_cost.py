@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from service.inference.cost import CostModel, batch_sizes, measure_cost
@@ -36,3 +38,44 @@ def test_every_size_is_warmed_up_once_and_then_timed():
     assert runs == [1] * 4 + [4] * 4
     assert cost.rows == (1, 4)
     assert all(seconds > 0 for seconds in cost.seconds)
+
+
+def test_rows_larger_than_the_measured_ones_cost_in_proportion():
+    cost = CostModel((1, 8), (1.0, 2.0), row_elements=100)
+
+    assert cost.run_s(8, row_elements=300) == 6.0
+
+
+def test_rows_smaller_than_the_measured_ones_cost_as_much():
+    assert CostModel((1,), (1.0,), row_elements=100).run_s(1, row_elements=10) == 1.0
+
+
+def busy_for(seconds):
+    ends = time.perf_counter() + seconds
+    while time.perf_counter() < ends:
+        pass
+
+
+def test_a_long_run_is_not_repeated():
+    runs: list[int] = []
+
+    measure_cost(lambda size: (runs.append(size), busy_for(0.03)), [1, 4])
+
+    assert runs == [1, 4]
+
+
+def test_after_a_very_long_run_larger_batches_are_taken_in_proportion():
+    runs: list[int] = []
+
+    cost = measure_cost(lambda size: (runs.append(size), busy_for(0.11)), [1, 4, 16])
+
+    assert runs == [1]
+    assert cost.run_s(4) == 4 * cost.run_s(1)
+
+
+def test_where_every_size_must_be_warmed_up_none_is_left_out():
+    runs: list[int] = []
+
+    measure_cost(lambda size: (runs.append(size), busy_for(0.11)), [1, 4], thorough=True)
+
+    assert runs == [1, 4]

@@ -78,6 +78,7 @@ def run_slice(target: Target, *, concurrency: int, seconds: int, cores: Abstract
         cpu_us=server_s * 1e6 / max(1, result.requests),
         generator_share=generator_s / duration_s,
         errors=result.errors,
+        error_share=result.errors / max(1, result.requests),
     )
     return Slice(sample, max(0.0, all_s - server_s - generator_s) / wall_s)
 

@@ -28,6 +28,9 @@ DIRECT: Final = "direct"
 START_WITHIN_S: Final = 60.0
 STOP_WITHIN_S: Final = 15.0
 ANSWER_WITHIN_S: Final = 10.0
+# 128 clients of 64 rows each want more than the default queue holds
+ROOM: Final = ("--max-queue-rows", "16384")
+
 # how often a server that starts is asked: the error of a start-up time
 ASK_EVERY_S: Final = 0.005
 
@@ -52,7 +55,7 @@ class Contender:
 
 def _hourglass(workload: Workload, _model: str, port: int) -> list[str]:
     models = str(workload.repository)
-    return ["service", "serve", "--device", "cpu", "--models", models, "--port", str(port)]
+    return ["service", "serve", "--device", "cpu", "--models", models, "--port", str(port), *ROOM]
 
 
 def _usual(workload: Workload, model: str, port: int) -> list[str]:

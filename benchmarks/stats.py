@@ -7,6 +7,7 @@ from typing import Final
 
 # above this the figure says how fast the generator is, not the server
 MAX_GENERATOR_SHARE: Final = 0.9
+MAX_ERROR_SHARE: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Sample:
         cpu_us: CPU time of the server for one request.
         generator_share: CPU time of the generator divided by the time of the slice.
         errors: Requests that failed, or were answered with anything but success.
+        error_share: Share of them.
     """
 
     requests_per_s: float
@@ -28,6 +30,7 @@ class Sample:
     cpu_us: float
     generator_share: float = 0.0
     errors: int = 0
+    error_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,15 @@ class Summary:
     cpu_us: float
     generator_share: float
     errors: int
+    error_share: float = 0.0
 
     @property
     def is_void(self) -> bool:
-        """Whether the load generator was the limit."""
-        return self.generator_share > MAX_GENERATOR_SHARE
+        """Whether the load generator was the limit, or more than one in a hundred failed.
+
+        A refusal is quick: counted as an answer it would look like speed.
+        """
+        return self.generator_share > MAX_GENERATOR_SHARE or self.error_share > MAX_ERROR_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,7 @@ def summarise(samples: Sequence[Sample]) -> Summary:
         cpu_us=median(sample.cpu_us for sample in samples),
         generator_share=median(sample.generator_share for sample in samples),
         errors=sum(sample.errors for sample in samples),
+        error_share=median(sample.error_share for sample in samples),
     )
 
 

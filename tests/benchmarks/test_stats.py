@@ -45,3 +45,9 @@ def test_a_percentile_is_a_value_that_was_there(share, expected):
 
 def test_the_percentile_of_one_value_is_that_value():
     assert percentile([7.0], 0.99) == 7
+
+
+def test_a_cell_with_refusals_is_void():
+    samples = [Sample(1000.0, 1.0, 2.0, 3.0, errors=700, error_share=0.7)] * 3
+
+    assert summarise(samples).is_void

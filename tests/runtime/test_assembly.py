@@ -14,8 +14,8 @@ from service.errors import (
     PackageError,
     UnavailableError,
 )
-from service.inference.autoencoder import ANOMALY_SCORE, DECODE, ENCODE, INFER, RECONSTRUCT
 from service.inference.batcher import Lane
+from service.inference.operations import ANOMALY_SCORE, DECODE, ENCODE, INFER, RECONSTRUCT
 from service.inference.providers import CPU_PROVIDER, Device
 from service.inference.session import OrtSession
 from service.inference.ticket import Ticket

@@ -9,17 +9,11 @@ from service.errors import (
     UnavailableError,
     UnsupportedOperationError,
 )
-from service.inference.autoencoder import (
-    ANOMALY_SCORE,
-    DECODE,
-    ENCODE,
-    INFER,
-    RECONSTRUCT,
-    Autoencoder,
-)
+from service.inference.autoencoder import Autoencoder
 from service.inference.batcher import Batcher, Lane
 from service.inference.cost import CostModel
 from service.inference.graphs import Signature
+from service.inference.operations import ANOMALY_SCORE, DECODE, ENCODE, INFER, RECONSTRUCT
 from service.inference.ticket import Ticket
 from service.specs import TensorSpec
 from tests.fakes import WAIT_S, FakeSession

@@ -50,16 +50,22 @@ def test_rows_smaller_than_the_measured_ones_cost_as_much():
     assert CostModel((1,), (1.0,), row_elements=100).run_s(1, row_elements=10) == 1.0
 
 
-def busy_for(seconds):
-    ends = time.perf_counter() + seconds
-    while time.perf_counter() < ends:
-        pass
+def busy(runs, seconds):
+    """A run that notes its size and takes a while."""
+
+    def run(size):
+        runs.append(size)
+        ends = time.perf_counter() + seconds
+        while time.perf_counter() < ends:
+            pass
+
+    return run
 
 
 def test_a_long_run_is_not_repeated():
     runs: list[int] = []
 
-    measure_cost(lambda size: (runs.append(size), busy_for(0.03)), [1, 4])
+    measure_cost(busy(runs, 0.03), [1, 4])
 
     assert runs == [1, 4]
 
@@ -67,7 +73,7 @@ def test_a_long_run_is_not_repeated():
 def test_after_a_very_long_run_larger_batches_are_taken_in_proportion():
     runs: list[int] = []
 
-    cost = measure_cost(lambda size: (runs.append(size), busy_for(0.11)), [1, 4, 16])
+    cost = measure_cost(busy(runs, 0.11), [1, 4, 16])
 
     assert runs == [1]
     assert cost.run_s(4) == 4 * cost.run_s(1)
@@ -76,6 +82,6 @@ def test_after_a_very_long_run_larger_batches_are_taken_in_proportion():
 def test_where_every_size_must_be_warmed_up_none_is_left_out():
     runs: list[int] = []
 
-    measure_cost(lambda size: (runs.append(size), busy_for(0.11)), [1, 4], thorough=True)
+    measure_cost(busy(runs, 0.11), [1, 4], thorough=True)
 
     assert runs == [1, 4]

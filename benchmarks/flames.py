@@ -4,6 +4,7 @@ Only who holds the interpreter lock is drawn: else the idle thread of the device
 the picture. ONNX Runtime lets go of the lock while it computes, so its time is not in it.
 """
 
+import re
 import shutil
 import subprocess
 import sys
@@ -53,3 +54,12 @@ def draw_flames(workload: Workload, layout: Layout, picture: Path = PICTURE) -> 
         finally:
             if recorder.wait(SECONDS) != 0:
                 raise RuntimeError("py-spy failed; it may need the right to trace processes")
+    _name(picture)
+
+
+def _name(picture: Path) -> None:
+    """Say what is shown; py-spy writes its own command there, with the paths of this machine."""
+    text = picture.read_text(encoding="utf-8")
+    title = f"{DENSE}, one raw row, concurrency {CONCURRENCY}: where the interpreter's time goes"
+    named = re.sub(r'(<text id="title"[^>]*>)[^<]*', rf"\g<1>{title}", text, count=1)
+    picture.write_text(named, encoding="utf-8")

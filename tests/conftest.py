@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from service.app import create_app
 from service.assembly import SessionFactory
+from service.inference.batcher import Lane
 from service.metrics import Metrics
 from service.settings import Settings
 from tests import tiny
@@ -38,6 +39,13 @@ def anyio_backend() -> str:
 @pytest.fixture
 def metrics() -> Metrics:
     return Metrics(CollectorRegistry())
+
+
+@pytest.fixture
+def lane() -> Iterator[Lane]:
+    lane = Lane("test")
+    yield lane
+    lane.close()
 
 
 @pytest.fixture(scope="session")

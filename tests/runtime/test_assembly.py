@@ -14,7 +14,6 @@ from service.errors import (
     PackageError,
     UnavailableError,
 )
-from service.inference.batcher import Lane
 from service.inference.operations import ANOMALY_SCORE, DECODE, ENCODE, INFER, RECONSTRUCT
 from service.inference.providers import CPU_PROVIDER, Device
 from service.inference.session import OrtSession
@@ -27,13 +26,6 @@ from tests import tiny
 from tests.fakes import WAIT_S, FakeSession
 
 ROWS = np.random.default_rng(8).random((5, 4), np.float32)
-
-
-@pytest.fixture
-def lane():
-    lane = Lane("test")
-    yield lane
-    lane.close()
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from service.errors import (
     UnknownModelError,
     UnsupportedOperationError,
 )
-from service.inference.batcher import Lane
 from service.inference.providers import Device
 from service.inference.session import OrtSession
 from service.inference.ticket import Ticket
@@ -21,13 +20,6 @@ from tests import tiny
 from tests.fakes import WAIT_S, FakeSession
 
 ROWS = np.random.default_rng(13).random((3, 4), np.float32)
-
-
-@pytest.fixture
-def lane():
-    lane = Lane("test")
-    yield lane
-    lane.close()
 
 
 @pytest.fixture

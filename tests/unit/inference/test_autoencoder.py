@@ -10,7 +10,7 @@ from service.errors import (
     UnsupportedOperationError,
 )
 from service.inference.autoencoder import Autoencoder
-from service.inference.batcher import Batcher, Lane
+from service.inference.batcher import Batcher
 from service.inference.cost import CostModel
 from service.inference.graphs import Signature
 from service.inference.operations import ANOMALY_SCORE, DECODE, ENCODE, INFER, RECONSTRUCT
@@ -49,13 +49,6 @@ def everything(rows):
 
 ALL = {ENCODE: halve, DECODE: widen, RECONSTRUCT: reconstruct, ANOMALY_SCORE: mark}
 PAIR = {ENCODE: halve, DECODE: widen}
-
-
-@pytest.fixture
-def lane():
-    lane = Lane("test")
-    yield lane
-    lane.close()
 
 
 @pytest.fixture

@@ -34,13 +34,6 @@ AFTER_THE_START_S = 0.05  # longer than a busy machine takes to start a run
 
 
 @pytest.fixture
-def lane():
-    lane = Lane("test")
-    yield lane
-    lane.close()
-
-
-@pytest.fixture
 def make(lane, metrics):
     """Make a batcher whose runs go to the lane, unless a test says otherwise."""
 

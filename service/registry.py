@@ -52,7 +52,6 @@ class Registry:
         self._engine = engine
         self._required = tuple(required)
         self._entries: dict[str, dict[int, Entry]] = {}
-        self._is_closing = False
 
     def discover(self) -> None:
         """Look what the repository holds.
@@ -136,7 +135,7 @@ class Registry:
 
     async def drain(self) -> None:
         """Answer everybody who waits, refuse everybody else, load nothing more."""
-        self._stop_loading()
+        self._engine.stopping.set()
         await asyncio.gather(*(live.autoencoder.drain() for live in self._live()))
 
     def withdraw(self) -> None:
@@ -146,16 +145,12 @@ class Registry:
 
     def close(self) -> None:
         """Drop every session and its series."""
-        self._stop_loading()
+        self._engine.stopping.set()
         for entry in self.entries():
             if entry.live is not None:
                 self._drop(entry.live)
                 entry.live, entry.state = None, "failed"
         self._engine.lane.close()
-
-    def _stop_loading(self) -> None:
-        self._is_closing = True
-        self._engine.stopping.set()
 
     async def _load(self, entry: Entry) -> None:
         started = perf_counter()
@@ -176,7 +171,7 @@ class Registry:
         return assemble(package, self._engine)
 
     def _publish(self, entry: Entry, live: LiveModel, seconds: float) -> None:
-        if self._is_closing:  # the server was stopped while this model was loading
+        if self._engine.stopping.is_set():  # the server was stopped while this model was loading
             self._drop(live)
             return
         entry.live, entry.state = live, "ready"

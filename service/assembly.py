@@ -16,7 +16,7 @@ import numpy as np
 from service.errors import InferenceError, PackageError, UnavailableError
 from service.inference import operations
 from service.inference.autoencoder import Autoencoder
-from service.inference.batcher import Batcher, Lane
+from service.inference.batcher import Batcher
 from service.inference.batching import pad
 from service.inference.cost import CostModel, batch_sizes, measure_cost
 from service.inference.graphs import (
@@ -28,6 +28,7 @@ from service.inference.graphs import (
     from_pair,
     from_whole,
 )
+from service.inference.lane import Lane
 from service.inference.providers import Device
 from service.inference.session import OrtSession, Session
 from service.metrics import Metrics, ModelMetrics, OperationMetrics
@@ -36,7 +37,7 @@ from service.repository.manifest import Manifest
 from service.repository.packages import Package
 from service.scoring.calibration import Calibration, read_calibration
 from service.scoring.measures import Scores
-from service.scoring.verdicts import Rule, above, choose_rule
+from service.scoring.verdicts import Rule, choose_rule
 from service.settings import Settings
 from service.specs import Rows, TensorSpec
 
@@ -143,12 +144,7 @@ class LiveModel:
 
     def observe(self, scores: Scores) -> None:
         """Feed the score metrics, by the default threshold whatever a client asked for."""
-        threshold = self.default_rule.threshold
-        if threshold is None:
-            return
-        self.metrics.anomalies.inc(int(np.count_nonzero(above(scores, threshold))))
-        if threshold > 0:  # a model without any error on normal rows has no ratio
-            self.metrics.score_ratio(scores / np.float32(threshold))
+        self.metrics.scores.take(scores)
 
 
 def assemble(package: Package, engine: Engine) -> LiveModel:
@@ -213,6 +209,7 @@ class _Assembly:
             self._sessions[operation] = engine.make_session(graph, engine.device)
         self._check_golden()
         calibration = self._read_calibration()
+        rule = choose_rule(calibration)
         model = Autoencoder(
             _signature(manifest),
             {
@@ -234,11 +231,11 @@ class _Assembly:
             manifest=manifest,
             autoencoder=model,
             calibration=calibration,
-            default_rule=choose_rule(calibration),
+            default_rule=rule,
             device=engine.device,
             provider=provider,
             nodes=nodes,
-            metrics=engine.metrics.model(*labels),
+            metrics=engine.metrics.model(*labels, threshold=rule.threshold),
             operation_metrics={name: self._operation_metrics(name) for name in operations.ALL},
         )
 

@@ -1,13 +1,14 @@
 """What Prometheus gets to see, on a registry that is handed in.
 
-Label children are resolved when a model loads: ``labels()`` costs more than the observation.
+What happens is noted at the price of a list's ``append`` and counted many notes at a time: when
+there are enough of them, and before every scrape. Labels are resolved when a model loads.
 """
 
-import math
 import threading
+from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,6 @@ from prometheus_client import (
     Counter,
     Gauge,
     GCCollector,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
 )
@@ -44,96 +44,141 @@ RATIO_BUCKETS: Final = (
     *(1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0),
 )
 
-_PENDING_MAX: Final = 256
+_NOTES_MAX: Final = 256
 
 _MODEL: Final = ("model", "version")
 _OPERATION: Final = (*_MODEL, "operation")
 
+N = TypeVar("N")
+Values: TypeAlias = npt.NDArray[Any]
 
-class _Ratios:
-    """One series: arrays are kept as they come and sorted into buckets many at a time."""
 
-    def __init__(self, edges: npt.NDArray[Any]) -> None:
+class Notes(Generic[N]):
+    """What happened, kept as it came and counted many at a time.
+
+    The client library's ``observe`` costs a microsecond; a request makes five of them, and a
+    list's ``append`` costs next to nothing.
+
+    Args:
+        count: Called with all notes taken since the last call, from any thread, one at a time.
+    """
+
+    def __init__(self, count: Callable[[Sequence[N]], None]) -> None:
+        self._count = count
+        self._notes: list[N] = []
+        self._lock = threading.Lock()  # a scrape counts in a thread of its own
+
+    def take(self, note: N) -> None:
+        self._notes.append(note)
+        if len(self._notes) >= _NOTES_MAX:
+            self.count()
+
+    def count(self) -> None:
+        """Count what is there."""
+        with self._lock:
+            if notes := self._notes[:]:
+                del self._notes[: len(notes)]
+                self._count(notes)
+
+
+class _Series:
+    """One labelled series of an *ArrayHistogram*."""
+
+    def __init__(self, edges: Values) -> None:
         self._edges = edges
         self._counts = np.zeros(len(edges) + 1, np.int64)
         self._total = 0.0
-        self._pending: list[npt.NDArray[Any]] = []
-        self._lock = threading.Lock()  # a scrape reads in a thread of its own
+        self._lock = threading.Lock()
 
-    def observe(self, values: npt.NDArray[Any]) -> None:
-        self._pending.append(values)
-        if len(self._pending) >= _PENDING_MAX:
-            self.totals()
+    def observe(self, values: Values) -> None:
+        places = np.searchsorted(self._edges, values, side="left")
+        with self._lock:
+            self._counts += np.bincount(places, minlength=len(self._counts))
+            self._total += float(values.sum(dtype=np.float64))
 
     def totals(self) -> tuple[npt.NDArray[np.int64], float]:
         """Give the values in each bucket, and their sum."""
         with self._lock:
-            if arrays := self._pending[:]:
-                del self._pending[: len(arrays)]
-                values = np.concatenate(arrays)
-                places = np.searchsorted(self._edges, values, side="left")
-                self._counts += np.bincount(places, minlength=len(self._counts))
-                self._total += float(values.sum(dtype=np.float64))
             return self._counts.copy(), self._total
 
 
-class RatioHistogram(Collector):
-    """A histogram that takes a whole batch of values at once, at the price of one.
+class ArrayHistogram(Collector):
+    """A histogram that takes a whole array of values at once, at the price of a few."""
 
-    The client library's ``observe`` costs a microsecond a value; a row has no more to spend.
-    """
-
-    def __init__(self, name: str, documentation: str, labels: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, documentation: str, labels: Sequence[str], buckets: Sequence[float]
+    ) -> None:
         self._name = name
         self._documentation = documentation
         self._labels = tuple(labels)
-        self._edges = np.array(RATIO_BUCKETS)
-        self._series: dict[tuple[str, ...], _Ratios] = {}
+        self._edges = np.array(buckets)
+        self._bounds = [*(str(float(bound)) for bound in buckets), "+Inf"]
+        self._series: dict[tuple[str, ...], _Series] = {}
 
-    def add(self, *labels: str) -> Callable[[npt.NDArray[Any]], None]:
-        """Start a series and give the function that feeds it."""
-        series = self._series[labels] = _Ratios(self._edges)
-        return series.observe
+    def labels(self, *labels: str) -> _Series:
+        """Give the series of these labels, started when it is new."""
+        return self._series.setdefault(labels, _Series(self._edges))
 
-    def remove(self, *labels: str) -> None:
-        self._series.pop(labels, None)
+    def remove(self, *first: str) -> None:
+        """End every series whose labels begin with *first*."""
+        for labels in [labels for labels in self._series if labels[: len(first)] == first]:
+            del self._series[labels]
 
     def describe(self) -> Iterable[Metric]:
         yield HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
 
     def collect(self) -> Iterable[Metric]:
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
-        names = [*map(str, RATIO_BUCKETS), "+Inf"]
         for labels, series in list(self._series.items()):
             counts, total = series.totals()
-            buckets = list(zip(names, np.cumsum(counts).astype(float).tolist(), strict=True))
-            family.add_metric(labels, buckets, sum_value=total)
+            buckets = zip(self._bounds, np.cumsum(counts).astype(float).tolist(), strict=True)
+            family.add_metric(labels, list(buckets), sum_value=total)
         yield family
+
+
+class _Counting(Collector):
+    """Registered before all others, so that a scrape finds everything counted."""
+
+    def __init__(self) -> None:
+        self.notes: list[Notes[Any]] = []
+
+    def forget(self, notes: Notes[Any]) -> None:
+        self.notes.remove(notes)
+
+    def collect(self) -> Iterable[Metric]:
+        for notes in list(self.notes):
+            notes.count()
+        return ()
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+
+RequestNote: TypeAlias = tuple[str, int, float, float, float, float, float]
+"""Outcome, rows, and seconds of: whole request, parsing, queue, inference, rendering.
+
+A phase that the request never came to took 0 seconds, and is not counted.
+"""
+
+BatchNote: TypeAlias = tuple[str, int]
+"""Why a run went when it did, and its rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class OperationMetrics:
     """The series of one operation of one version, resolved."""
 
-    requests: Mapping[str, Counter]
-    batches: Mapping[str, Counter]
-    rows: Counter
-    batch_rows: Histogram
+    requests: Notes[RequestNote]
+    batches: Notes[BatchNote]
     queue_rows: Gauge
     queue_limit_rows: Gauge
-    request_s: Histogram
-    parse_s: Histogram
-    queue_s: Histogram
-    infer_s: Histogram
-    render_s: Histogram
 
 
 @dataclass(frozen=True, slots=True)
 class ModelMetrics:
     """The series of one version that no operation splits."""
 
-    score_ratio: Callable[[npt.NDArray[Any]], None]
-    anomalies: Counter
+    scores: Notes[Values]
     ready: Gauge
 
 
@@ -142,16 +187,24 @@ class Metrics:
 
     Args:
         registry: Where they are registered; one for each app, so that tests share nothing.
+
+    Attributes:
+        http_responses: Takes the route's template and the status of every answer.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self._counting = _Counting()
+        registry.register(self._counting)
+        self._operations: dict[tuple[str, str, str], OperationMetrics] = {}
+        self._models: dict[tuple[str, str], ModelMetrics] = {}
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
-        self.http_responses = Counter(
+        self._http_responses = Counter(
             "hourglass_http_responses", "HTTP answers", ["route", "status"], registry=registry
         )
+        self.http_responses = self.notes(self._count_http_responses)
         self._requests = self._counter("requests", "Requests by how they ended", "outcome")
         self._rows = self._counter("rows", "Rows answered")
         self._batches = self._counter("batches", "Runs by why they went when they did", "reason")
@@ -167,8 +220,11 @@ class Metrics:
         self._queue_s = self._histogram("queue_seconds", "Waiting for a run")
         self._infer_s = self._histogram("infer_seconds", "From the first run's start to its end")
         self._render_s = self._histogram("render_seconds", "Answer rendered")
-        self._score_ratio = RatioHistogram(
-            "hourglass_anomaly_score_ratio", "Score divided by the default threshold", _MODEL
+        self._score_ratio = ArrayHistogram(
+            "hourglass_anomaly_score_ratio",
+            "Score divided by the default threshold",
+            _MODEL,
+            RATIO_BUCKETS,
         )
         registry.register(self._score_ratio)
         self._anomalies = Counter(
@@ -201,29 +257,79 @@ class Metrics:
         self._configured_device.labels(device).set(1)
 
     def operation(self, model: str, version: str, operation: str) -> OperationMetrics:
-        """Start the series of one operation."""
+        """Give the series of one operation, started when they are new."""
         labels = (model, version, operation)
-        return OperationMetrics(
-            requests={name: self._requests.labels(*labels, name) for name in OUTCOMES},
-            batches={name: self._batches.labels(*labels, name) for name in REASONS},
-            rows=self._rows.labels(*labels),
-            batch_rows=self._batch_rows.labels(*labels),
-            queue_rows=self._queue_rows.labels(*labels),
-            queue_limit_rows=self._queue_limit_rows.labels(*labels),
-            request_s=self._request_s.labels(*labels),
-            parse_s=self._parse_s.labels(*labels),
-            queue_s=self._queue_s.labels(*labels),
-            infer_s=self._infer_s.labels(*labels),
-            render_s=self._render_s.labels(*labels),
-        )
+        if labels not in self._operations:
+            self._operations[labels] = OperationMetrics(
+                requests=self.notes(self._request_counter(labels)),
+                batches=self.notes(self._batch_counter(labels)),
+                queue_rows=self._queue_rows.labels(*labels),
+                queue_limit_rows=self._queue_limit_rows.labels(*labels),
+            )
+        return self._operations[labels]
 
-    def model(self, model: str, version: str) -> ModelMetrics:
-        """Start the series of one version."""
-        return ModelMetrics(
-            score_ratio=self._score_ratio.add(model, version),
-            anomalies=self._anomalies.labels(model, version),
-            ready=self._ready.labels(model, version),
+    def model(self, model: str, version: str, *, threshold: float | None) -> ModelMetrics:
+        """Start the series of one version, whose scores are compared with *threshold*."""
+        labels = (model, version)
+        self._models[labels] = ModelMetrics(
+            scores=self.notes(self._score_counter(labels, threshold)),
+            ready=self._ready.labels(*labels),
         )
+        return self._models[labels]
+
+    def notes(self, count: Callable[[Sequence[N]], None]) -> Notes[N]:
+        """Make a place for notes that every scrape finds counted."""
+        notes = Notes(count)
+        self._counting.notes.append(notes)
+        return notes
+
+    def _count_http_responses(self, notes: Sequence[tuple[str, int]]) -> None:
+        for (route, status), number in Counts(notes).items():
+            self._http_responses.labels(route, str(status)).inc(number)
+
+    def _request_counter(
+        self, labels: tuple[str, str, str]
+    ) -> Callable[[Sequence[RequestNote]], None]:
+        outcomes = {name: self._requests.labels(*labels, name) for name in OUTCOMES}
+        rows = self._rows.labels(*labels)
+        histograms = (self._request_s, self._parse_s, self._queue_s, self._infer_s, self._render_s)
+        series = [histogram.labels(*labels) for histogram in histograms]
+
+        def count(notes: Sequence[RequestNote]) -> None:
+            for outcome, number in Counts(note[0] for note in notes).items():
+                outcomes[outcome].inc(number)
+            rows.inc(sum(note[1] for note in notes if note[0] == "ok"))
+            for one, seconds in zip(series, np.array([n[2:] for n in notes]).T, strict=True):
+                one.observe(seconds[seconds > 0])
+
+        return count
+
+    def _batch_counter(self, labels: tuple[str, str, str]) -> Callable[[Sequence[BatchNote]], None]:
+        reasons = {name: self._batches.labels(*labels, name) for name in REASONS}
+        rows = self._batch_rows.labels(*labels)
+
+        def count(notes: Sequence[BatchNote]) -> None:
+            for reason, number in Counts(note[0] for note in notes).items():
+                reasons[reason].inc(number)
+            rows.observe(np.array([note[1] for note in notes]))
+
+        return count
+
+    def _score_counter(
+        self, labels: tuple[str, str], threshold: float | None
+    ) -> Callable[[Sequence[Values]], None]:
+        ratio = self._score_ratio.labels(*labels)
+        anomalies = self._anomalies.labels(*labels)
+
+        def count(notes: Sequence[Values]) -> None:
+            if threshold is None:
+                return
+            scores = np.concatenate(notes)
+            anomalies.inc(int(np.count_nonzero(scores > scores.dtype.type(threshold))))
+            if threshold > 0:  # a model without any error on normal rows has no ratio
+                ratio.observe(scores / scores.dtype.type(threshold))
+
+        return count
 
     def place(
         self,
@@ -243,12 +349,19 @@ class Metrics:
 
     def remove(self, model: str, version: str) -> None:
         """End every series of one version."""
-        self._score_ratio.remove(model, version)
+        for labels in [labels for labels in self._operations if labels[:2] == (model, version)]:
+            operation = self._operations.pop(labels)
+            self._counting.forget(operation.requests)
+            self._counting.forget(operation.batches)
+        if (scored := self._models.pop((model, version), None)) is not None:
+            self._counting.forget(scored.scores)
+        histograms = (self._request_s, self._parse_s, self._queue_s, self._infer_s, self._render_s)
+        for histogram in (*histograms, self._batch_rows, self._score_ratio):
+            histogram.remove(model, version)
         labels = {"model": model, "version": version}
         for metric in (
-            *(self._requests, self._rows, self._batches, self._batch_rows, self._queue_rows),
-            *(self._request_s, self._parse_s, self._queue_s, self._infer_s, self._render_s),
-            *(self._anomalies, self._ready, self._info, self._nodes, self._queue_limit_rows),
+            *(self._requests, self._rows, self._batches, self._queue_rows, self._queue_limit_rows),
+            *(self._anomalies, self._ready, self._info, self._nodes),
         ):
             metric.remove_by_labels(labels)
 
@@ -259,11 +372,7 @@ class Metrics:
 
     def _histogram(
         self, name: str, documentation: str, buckets: Sequence[float] = SECONDS_BUCKETS
-    ) -> Histogram:
-        return Histogram(
-            f"hourglass_{name}",
-            documentation,
-            _OPERATION,
-            registry=self.registry,
-            buckets=(*buckets, math.inf),
-        )
+    ) -> ArrayHistogram:
+        histogram = ArrayHistogram(f"hourglass_{name}", documentation, _OPERATION, buckets)
+        self.registry.register(histogram)
+        return histogram

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from service.app import create_app
 from service.assembly import SessionFactory
-from service.inference.batcher import Lane
+from service.inference.lane import Lane
 from service.metrics import Metrics
 from service.settings import Settings
 from tests import tiny

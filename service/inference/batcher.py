@@ -1,17 +1,13 @@
 """The queue in front of one session: admit, collect, run, give back.
 
-A batch forms while the device is busy; nothing waits for company when it is free. The first
-arrival schedules one flush at the end of the loop's turn, so that all requests that were
-readable in this turn share a run. Everything here happens in the event loop; only costly runs
-go to the device's thread.
+A batch forms while the device is busy; nothing waits for company when it is free. Everything
+here happens in the event loop; only costly runs go to a thread of the device.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter, thread_time
 from typing import Final, NamedTuple, TypeAlias
@@ -29,7 +25,8 @@ from service.errors import (
     UnavailableError,
 )
 from service.inference.batching import allot, bucket, first_non_finite, join, pad
-from service.inference.cost import CostModel
+from service.inference.cost import HAND_OVER_S, CostModel
+from service.inference.lane import Lane
 from service.inference.session import RunStoppedError, Session, Stop
 from service.inference.ticket import Ticket
 from service.metrics import OperationMetrics
@@ -39,32 +36,17 @@ logger = logging.getLogger(__name__)
 
 Outputs: TypeAlias = tuple[Rows, ...]
 
-# handing a run to a thread and back costs 150 us, so a shorter run is better done in the loop
-IN_LOOP_MAX_S = 0.3e-3
+# a run that is shorter than two hand-overs to a thread is better done in the loop
+IN_LOOP_MAX_S: Final = 2 * HAND_OVER_S
 # a run that takes longer than this does not belong in the loop, whatever was measured at load
-IN_LOOP_LIMIT_S = 1e-3
+IN_LOOP_LIMIT_S: Final = 1e-3
 # one alone may be the machine's doing (seen once in some thousand runs of a model of 0.1 ms)
-IN_LOOP_SLOW_RUNS = 3
+IN_LOOP_SLOW_RUNS: Final = 3
+
+# how much of the pace so far the latest run replaces
+_PACE_WEIGHT: Final = 0.1
 
 _NO_ROWS: Final = np.empty(0)
-
-
-class Lane:
-    """The thread of one device, shared by the sessions on it so that they take turns."""
-
-    def __init__(self, name: str) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
-        self.busy = 0
-
-    async def run(self, call: Callable[[], Outputs]) -> Outputs:
-        self.busy += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, call)
-        finally:
-            self.busy -= 1
-
-    def close(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
 
 
 class _Job:
@@ -73,18 +55,34 @@ class _Job:
     Attributes:
         waiting: Rows that no run has taken yet.
         missing: Rows without a result.
+        started: When a run first took some of them; 0 before.
     """
 
-    __slots__ = ("enqueued", "future", "missing", "results", "rows", "started", "ticket", "waiting")
+    __slots__ = (
+        *("_fail", "enqueued", "future", "missing", "results", "rows", "started"),
+        *("ticket", "waiting"),
+    )
 
-    def __init__(self, rows: Rows, ticket: Ticket, future: "asyncio.Future[Outputs]") -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        ticket: Ticket,
+        future: "asyncio.Future[Outputs]",
+        fail: Callable[["_Job", HourglassError], None],
+        now: float,
+    ) -> None:
         self.rows = rows
         self.ticket = ticket
         self.future = future
-        self.enqueued = perf_counter()
-        self.started: float | None = None
+        self.enqueued = now
+        self.started = 0.0
         self.waiting = self.missing = len(rows)
         self.results: list[tuple[int, Outputs]] = []
+        self._fail = fail
+
+    def leave(self) -> None:
+        """Take it out of the queue: its client has left."""
+        self._fail(self, ClientGoneError("the client has left"))
 
 
 class _Part(NamedTuple):
@@ -102,18 +100,32 @@ class _Part(NamedTuple):
 _Batch: TypeAlias = list[_Part]
 
 
+class _Run:
+    """A batch on its way through a thread."""
+
+    __slots__ = ("batch", "expected_s", "rows", "stop")
+
+    def __init__(self, batch: _Batch, rows: int, expected_s: float) -> None:
+        self.batch = batch
+        self.rows = rows
+        self.expected_s = expected_s
+        self.stop = Stop()
+
+
 class Batcher:
     """Runs one session for many requests.
 
     Args:
-        session: The graph; called from the loop or from *lane*, one run at a time.
-        lane: The device's thread.
+        session: The graph; called from the loop or from the threads of *lane*.
+        lane: The device's threads, shared with the other sessions on it.
         cost: What a run costs by its rows.
         metrics: Series of the operation that this queue serves.
         max_batch_rows: Rows in a run at most.
         max_queue_rows: Rows that may wait; a request that would exceed it is refused.
+        max_wait_s: Seconds of work that may wait; whoever finds more is refused.
         delay_s: How long a batch that is not full waits for company; 0 is right on a CPU.
         buckets: Ascending batch sizes to pad to, where the device likes fixed shapes.
+        may_run_in_loop: Whether cheap runs may happen in the event loop.
         on_device_lost: Called by every run that finds that the device can no longer answer.
     """
 
@@ -126,8 +138,10 @@ class Batcher:
         metrics: OperationMetrics,
         max_batch_rows: int,
         max_queue_rows: int,
+        max_wait_s: float = float("inf"),
         delay_s: float = 0.0,
         buckets: Sequence[int] = (),
+        may_run_in_loop: bool = True,
         on_device_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._session = session
@@ -135,25 +149,28 @@ class Batcher:
         self._cost = cost
         self._metrics = metrics
         self._max_batch_rows = max_batch_rows
+        self._shared_rows = min(max_batch_rows, cost.shared_rows)
         self._max_queue_rows = max_queue_rows
+        self._max_wait_s = max_wait_s
         self._delay_s = delay_s
         self._buckets = buckets
         self._on_device_lost = on_device_lost
-        self._may_run_in_loop = not session.has_control_flow
+        self._may_run_in_loop = may_run_in_loop and not session.has_control_flow
         self._slow_runs = 0
+        self._row_s = 1 / cost.rows_per_s
+        self._pace = 1.0
         self._jobs: set[_Job] = set()
         self._queue: deque[_Job] = deque()
         self._again: deque[_Batch] = deque()
-        self._running: tuple[_Batch, Stop] | None = None
-        self._run_task: asyncio.Task[None] | None = None
-        self._flush_handle: asyncio.Handle | None = None
+        self._running: set[_Run] = set()
         self._delay_handle: asyncio.TimerHandle | None = None
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._sweep_at = float("inf")
         self._draining = False
+        self._closed = False
         self._idle = asyncio.Event()
-        self._idle.set()
         self.waiting_rows = 0
+        self.spent_s = 0.0
         metrics.queue_rows.set_function(lambda: self.waiting_rows)
         metrics.queue_limit_rows.set(max_queue_rows)
 
@@ -161,16 +178,27 @@ class Batcher:
     def cost(self) -> CostModel:
         return self._cost
 
+    @property
+    def max_batch_rows(self) -> int:
+        return self._max_batch_rows
+
     def check_room(self, rows: int = 1) -> None:
         """See that *rows* more may wait.
 
         Raises:
             OverloadedError: They may not; says when there will be room.
         """
-        if self.waiting_rows + rows > self._max_queue_rows:
+        waiting = self.waiting_rows
+        if waiting + rows > self._max_queue_rows:
+            room_for = self._max_queue_rows - rows
             raise OverloadedError(
-                f"the queue holds {self.waiting_rows} of at most {self._max_queue_rows} rows",
-                retry_after_s=self._wait_s(),
+                f"the queue holds {waiting} of at most {self._max_queue_rows} rows",
+                retry_after_s=self._wait_s(waiting - max(0, room_for)),
+            )
+        if waiting and self._wait_s(waiting) > self._max_wait_s:
+            raise OverloadedError(
+                f"the queue holds {waiting} rows, more than can be run in {self._max_wait_s:g} s",
+                retry_after_s=self._wait_s(waiting) - self._max_wait_s,
             )
 
     async def run(self, rows: Rows, ticket: Ticket) -> Outputs:
@@ -184,7 +212,7 @@ class Batcher:
             UnavailableError: The model is being unloaded.
         """
         job = self._admit(rows, ticket)
-        ticket.give_up = partial(self._fail, job, ClientGoneError("the client has left"))
+        ticket.give_up = job.leave
         try:
             return await job.future
         finally:
@@ -194,79 +222,69 @@ class Batcher:
     async def drain(self) -> None:
         """Refuse newcomers and wait until everybody who is in has an answer."""
         self._draining = True
-        if not self._jobs:
-            return
-        self._end_delay()
-        await self._idle.wait()
+        if self._jobs:
+            self._end_delay()
+            self._idle.clear()
+            await self._idle.wait()
 
     def close(self) -> None:
         """Let go of the session; whoever still waits is told that the model is gone."""
-        self._draining = True
+        self._draining = self._closed = True
         self._again.clear()
         for job in list(self._jobs):
             self._fail(job, UnavailableError("the model is being unloaded"))
-        for handle in (self._flush_handle, self._delay_handle, self._sweep_handle):
+        for handle in (self._delay_handle, self._sweep_handle):
             if handle is not None:
                 handle.cancel()
-        if self._run_task is None:
-            self._session.close()
-        else:  # a run cannot be pulled away from under its thread
-            self._run_task.add_done_callback(lambda _: self._session.close())
+        self._close_session()
+
+    def start(self) -> bool:
+        """Start one run of what waits, and tell whether there is more; for the lane."""
+        if self._again:
+            batch = self._still_waiting(self._again.popleft())
+        elif self._is_delayed():
+            return False
+        else:
+            batch = self._collect()
+            self._count(batch)
+        if batch:
+            self._start(batch)
+        return bool(self._again or self.waiting_rows)
 
     def _admit(self, rows: Rows, ticket: Ticket) -> _Job:
         if self._draining:
             raise UnavailableError("the model is being unloaded")
-        if not len(rows):
+        count = len(rows)
+        if not count:
             raise InvalidRowsError("there are no rows", expected="at least one row")
         if ticket.has_left:
             raise ClientGoneError("the client has left")
         now = perf_counter()
         if ticket.deadline <= now:
             raise DeadlineExceededError("the deadline passed before the request was queued")
-        self.check_room(len(rows))
-        job = _Job(rows, ticket, asyncio.get_running_loop().create_future())
+        self.check_room(count)
+        job = _Job(rows, ticket, asyncio.get_running_loop().create_future(), self._fail, now)
         self._jobs.add(job)
         self._queue.append(job)
-        self.waiting_rows += len(rows)
-        self._idle.clear()
-        self._sweep_by(ticket.deadline)
-        if self.waiting_rows >= self._max_batch_rows:
+        self.waiting_rows += count
+        if ticket.deadline < self._sweep_at:
+            self._sweep_by(ticket.deadline)
+        if self._delay_handle is None:
+            self._lane.line_up(self)
+        elif self.waiting_rows >= self._max_batch_rows:
             self._end_delay()
-        else:
-            self._schedule()
         return job
 
-    def _wait_s(self) -> float:
-        """Seconds until what waits now has been run."""
-        return self.waiting_rows / self._cost.rows_per_s
-
-    def _schedule(self) -> None:
-        if self._flush_handle is None and self._delay_handle is None and self._running is None:
-            self._flush_handle = asyncio.get_running_loop().call_soon(self._flush)
+    def _wait_s(self, rows: int) -> float:
+        """Seconds until *rows* more rows have been run, the lane's turns for others included."""
+        work_s = self._pace * rows * self._row_s
+        return work_s * max(1, self._lane.queues) / self._lane.threads
 
     def _end_delay(self) -> None:
         if self._delay_handle is not None:
             self._delay_handle.cancel()
             self._delay_handle = None
-        self._schedule()
-
-    def _flush(self) -> None:
-        self._flush_handle = self._delay_handle = None
-        if self._running is not None:
-            return
-        if self._again:
-            self._start(self._still_waiting(self._again.popleft()))
-        elif not self._is_delayed():
-            batch = self._collect()
-            self._count(batch)
-            self._start(batch)
-        self._idle_or_next()
-
-    def _idle_or_next(self) -> None:
-        if self._again or self.waiting_rows:
-            self._schedule()
-        elif not self._jobs:
-            self._idle.set()
+        self._lane.line_up(self)
 
     def _is_delayed(self) -> bool:
         """Whether a batch that is not full still waits for company; sets the alarm if so."""
@@ -276,7 +294,7 @@ class Batcher:
         left_s = oldest + self._delay_s - perf_counter()
         if left_s <= 0:
             return False
-        self._delay_handle = asyncio.get_running_loop().call_later(left_s, self._flush)
+        self._delay_handle = asyncio.get_running_loop().call_later(left_s, self._end_delay)
         return True
 
     def _count(self, batch: _Batch) -> None:
@@ -284,88 +302,86 @@ class Batcher:
         if not rows:
             return
         reason = "delay" if self._delay_s else "idle"
-        if rows >= self._max_batch_rows:
+        if rows >= min(self._max_batch_rows, self._shared_rows):
             reason = "full"
         elif self._draining:
             reason = "drain"
-        self._metrics.batches[reason].inc()
-        self._metrics.batch_rows.observe(rows)
+        self._metrics.batches.take((reason, rows))
+
+    def _capacity(self) -> int:
+        """Rows of the next run: fewer while others wait, that their wait is short."""
+        if len(self._queue) > 1 or self._lane.queues > 1:
+            return self._shared_rows
+        return self._max_batch_rows
 
     def _collect(self) -> _Batch:
         """Take the next rows out of the queue, all of one shape."""
-        jobs, others = self._next_jobs()
-        shares = allot([job.waiting for job in jobs], self._max_batch_rows)
-        batch = [self._take(job, share) for job, share in zip(jobs, shares, strict=False)]
+        capacity = self._capacity()
+        now = perf_counter()
+        jobs, others = self._next_jobs(capacity, now)
+        shares = allot([job.waiting for job in jobs], capacity)
+        batch = [self._take(job, share, now) for job, share in zip(jobs, shares, strict=False)]
         # whoever got nothing keeps the place, whoever has more goes behind the others
         others.extend(jobs[len(shares) :])
         self._queue.extendleft(reversed(others))
         self._queue.extend(job for job in jobs[: len(shares)] if job.waiting)
         return batch
 
-    def _next_jobs(self) -> tuple[list[_Job], list[_Job]]:
+    def _next_jobs(self, capacity: int, now: float) -> tuple[list[_Job], list[_Job]]:
         """Take the jobs at the head that could share a run, and those of other shapes between."""
-        now = perf_counter()
         jobs: list[_Job] = []
         others: list[_Job] = []
-        while self._queue and len(jobs) + len(others) < self._max_batch_rows:
+        shape: tuple[int, ...] = ()
+        while self._queue and len(jobs) + len(others) < capacity:
             job = self._queue.popleft()
-            if job.waiting and job.ticket.deadline <= now:
+            if not job.waiting:
+                continue
+            if job.ticket.deadline <= now:
                 self._fail(job, DeadlineExceededError("the deadline passed in the queue"))
-            elif job.waiting:
-                same = not jobs or job.rows.shape[1:] == jobs[0].rows.shape[1:]
-                (jobs if same else others).append(job)
+            elif not jobs:
+                jobs.append(job)
+                shape = job.rows.shape[1:]
+            else:
+                (jobs if job.rows.shape[1:] == shape else others).append(job)
         return jobs, others
 
-    def _take(self, job: _Job, rows: int) -> _Part:
+    def _take(self, job: _Job, rows: int, now: float) -> _Part:
         start = len(job.rows) - job.waiting
         job.waiting -= rows
         self.waiting_rows -= rows
-        if job.started is None:
-            job.started = perf_counter()
-            job.ticket.queue_s += job.started - job.enqueued
+        if not job.started:
+            job.started = now
+            job.ticket.queue_s += now - job.enqueued
         return _Part(job, start, start + rows)
 
     def _start(self, batch: _Batch) -> None:
-        if not batch:
-            return
-        with self._answering(batch):
-            rows = join([part.job.rows[part.start : part.stop] for part in batch])
-            padded = pad(rows, bucket(len(rows), self._buckets))
-            if self._should_run_in_loop(padded):
-                self._run_in_loop(batch, padded)
-            else:
-                stop = Stop()
-                self._running = (batch, stop)
-                self._run_task = asyncio.get_running_loop().create_task(
-                    self._run_in_lane(batch, padded, stop)
-                )
-
-    @contextmanager
-    def _answering(self, batch: _Batch) -> Iterator[None]:
-        """See that every job of *batch* hears of it, however its run ends."""
+        """Run *batch*: in the loop when that is cheap, else in a thread of the lane."""
         try:
-            yield
-        except RunStoppedError:
-            logger.info("a run was stopped: all of its %d requests had left", len(batch))
-        except InferenceError as error:
-            self._failed(batch, error)
-        except Exception as error:
-            logger.exception("a run ended in a way that was not foreseen")
-            failure = InferenceError("the model failed on these rows")
-            failure.__cause__ = error
-            self._failed(batch, failure)
-
-    def _should_run_in_loop(self, rows: Rows) -> bool:
-        if not self._may_run_in_loop or self._lane.busy:
-            return False
-        return self._cost.run_s(len(rows), rows.size // len(rows)) < IN_LOOP_MAX_S
+            rows = join([part.job.rows[part.start : part.stop] for part in batch])
+            rows = pad(rows, bucket(len(rows), self._buckets))
+        except MemoryError as error:
+            self._finish(batch, 0, error)
+            return
+        count = len(rows)
+        expected_s = self._cost.run_s(count, rows.size // count)
+        self.spent_s += expected_s
+        if self._may_run_in_loop and expected_s < IN_LOOP_MAX_S:
+            self._run_in_loop(batch, rows)
+        else:
+            run = _Run(batch, count, expected_s)
+            self._running.add(run)
+            self._lane.run(
+                partial(_timed, self._session, rows, run.stop), partial(self._run_ended, run)
+            )
 
     def _run_in_loop(self, batch: _Batch, rows: Rows) -> None:
         started = thread_time()  # of this thread alone: others may have had the core meanwhile
         try:
-            self._give_back(batch, len(rows), self._session.run(rows))
-        finally:
-            self._note_run_in_loop(thread_time() - started)
+            outcome: Outputs | BaseException = self._session.run(rows)
+        except Exception as error:  # noqa: BLE001 - told to whose rows they were
+            outcome = error
+        self._note_run_in_loop(thread_time() - started)
+        self._finish(batch, len(rows), outcome)
 
     def _note_run_in_loop(self, seconds: float) -> None:
         """Move the graph to the thread for good when it is slow several times in a row."""
@@ -373,18 +389,50 @@ class Batcher:
         if self._slow_runs == IN_LOOP_SLOW_RUNS:
             self._may_run_in_loop = False
 
-    async def _run_in_lane(self, batch: _Batch, rows: Rows, stop: Stop) -> None:
-        try:
-            with self._answering(batch):
-                outputs = await self._lane.run(partial(self._session.run, rows, stop))
-                self._give_back(batch, len(rows), outputs)
-        except asyncio.CancelledError:  # the lane was closed before the run began
+    def _run_ended(self, run: _Run, outcome: "tuple[Outputs, float] | BaseException") -> None:
+        self._running.discard(run)
+        if isinstance(outcome, BaseException):
+            self._finish(run.batch, run.rows, outcome)
+        else:
+            outputs, seconds = outcome
+            self._note_pace(run.expected_s, seconds)
+            self._finish(run.batch, run.rows, outputs)
+        if self._again or self.waiting_rows:
+            self._lane.line_up(self)
+        if self._closed:
+            self._close_session()
+
+    def _note_pace(self, expected_s: float, seconds: float) -> None:
+        """Correct what the run was thought to cost, here and for the runs to come."""
+        self.spent_s += seconds - expected_s
+        self._pace += _PACE_WEIGHT * (seconds / max(expected_s, 1e-9) - self._pace)
+
+    def _close_session(self) -> None:
+        """Close it, unless a thread is in it: then the end of its run does."""
+        if not self._running:
+            self._session.close()
+
+    def _finish(self, batch: _Batch, rows: int, outcome: Outputs | BaseException) -> None:
+        """See that every job of *batch* hears of its run, however it ended."""
+        if not isinstance(outcome, BaseException):
+            try:
+                self._give_back(batch, rows, outcome)
+            except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
+                outcome = error
+            else:
+                return
+        if isinstance(outcome, RunStoppedError):
+            logger.info("a run was stopped: all of its %d requests had left", len(batch))
+        elif isinstance(outcome, UnavailableError):
             for part in batch:
-                self._fail(part.job, UnavailableError("the model is being unloaded"))
-            raise
-        finally:
-            self._running = self._run_task = None
-            self._idle_or_next()
+                self._fail(part.job, outcome)
+        elif isinstance(outcome, InferenceError):
+            self._failed(batch, outcome)
+        else:
+            logger.error("a run ended in a way that was not foreseen", exc_info=outcome)
+            failure = InferenceError("the model failed on these rows")
+            failure.__cause__ = outcome
+            self._failed(batch, failure)
 
     def _give_back(self, batch: _Batch, rows: int, outputs: Outputs) -> None:
         """Hand the outputs of a run of *rows*, some of them perhaps padding, to their jobs."""
@@ -395,29 +443,30 @@ class Batcher:
         is_finite = all(first_non_finite(output) is None for output in outputs)
         at = 0
         for part in batch:
-            results = tuple(output[at : at + part.rows] for output in outputs)
-            at += part.rows
-            if not is_finite and (bad := _first_bad(results)) is not None:
+            end = at + part.stop - part.start
+            results = tuple([output[at:end] for output in outputs])
+            at = end
+            if is_finite or (bad := _first_bad(results)) is None:
+                self._accept(part, results, now)
+            else:
                 error = InferenceError("the model gave a non-finite value", row=part.start + bad)
                 self._fail(part.job, error)
-            else:
-                self._accept(part, results, now)
 
     def _accept(self, part: _Part, results: Outputs, now: float) -> None:
         job = part.job
         if job.future.done():
             return
-        job.results.append((part.start, results))
-        job.missing -= part.rows
+        job.missing -= part.stop - part.start
         if job.missing:
+            job.results.append((part.start, results))
             return
-        job.ticket.infer_s += now - (job.started or now)
-        if len(job.results) == 1:
-            job.future.set_result(results)
-        else:
+        job.ticket.infer_s += now - job.started
+        if job.results:
+            job.results.append((part.start, results))
             job.results.sort(key=lambda result: result[0])
             by_output = zip(*(result for _, result in job.results), strict=True)
-            job.future.set_result(tuple(join(pieces) for pieces in by_output))
+            results = tuple(join(pieces) for pieces in by_output)
+        job.future.set_result(results)
         self._settle(job)
 
     def _failed(self, batch: _Batch, error: InferenceError) -> None:
@@ -434,8 +483,8 @@ class Batcher:
             return
         batch = self._still_waiting(batch)
         if sum(part.rows for part in batch) > 1:
-            first, second = _halves(batch)
-            self._again.extendleft([second, first])
+            self._again.extendleft(reversed(_halves(batch)))
+            self._lane.line_up(self)
         elif batch:
             logger.error("the model failed on a row", exc_info=error)
             self._fail(batch[0].job, InferenceError(str(error), row=batch[0].start))
@@ -449,19 +498,20 @@ class Batcher:
         self._settle(job)
 
     def _settle(self, job: _Job) -> None:
-        """Take a job that has ended, however, off every list; stop its run if it was the last."""
+        """Take a job that has ended, however, off every list; stop a run that nobody wants."""
         if job not in self._jobs:
             return
         self._jobs.discard(job)
-        self.waiting_rows -= job.waiting
-        job.waiting = 0
+        if job.missing:
+            self.waiting_rows -= job.waiting
+            job.waiting = 0
+            for run in self._running:
+                if not self._still_waiting(run.batch):
+                    run.stop()
         job.results = []
         job.rows = _NO_ROWS  # its place in the queue may outlive it, and must not cost memory
-        if self._running is not None:
-            batch, stop = self._running
-            if job.missing and not self._still_waiting(batch):
-                stop()
-        self._idle_or_next()
+        if not self._jobs:
+            self._idle.set()
 
     def _sweep_by(self, deadline: float) -> None:
         """See that somebody looks for expired jobs at *deadline*: one timer for the whole queue."""
@@ -478,10 +528,17 @@ class Batcher:
         now = perf_counter()
         for job in list(self._jobs):
             if job.ticket.deadline <= now:
-                where = "in the queue" if job.started is None else "during the run"
+                where = "during the run" if job.started else "in the queue"
                 self._fail(job, DeadlineExceededError(f"the deadline passed {where}"))
         if self._jobs:
             self._sweep_by(min(job.ticket.deadline for job in self._jobs))
+
+
+def _timed(session: Session, rows: Rows, stop: Stop) -> tuple[Outputs, float]:
+    """Run, and tell how long it took."""
+    started = perf_counter()
+    outputs = session.run(rows, stop)
+    return outputs, perf_counter() - started
 
 
 def _halves(batch: _Batch) -> tuple[_Batch, _Batch]:

@@ -17,6 +17,8 @@ def allot(waiting: Sequence[int], capacity: int) -> list[int]:
     Returns:
         Rows of each job, in the same order; trailing jobs that get none are left out.
     """
+    if sum(waiting) <= capacity:
+        return list(waiting)
     quantum = max(1, capacity // 4)
     shares: list[int] = []
     for rows in waiting:

@@ -4,20 +4,43 @@ A dense model gains six to seven times from batching, a small convolutional one 
 useful batch and the place to run it are properties of model and machine.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from time import perf_counter
+from typing import Final, NamedTuple
 
 import numpy as np
 
-REPEATS = 3
+REPEATS: Final = 3
 # a run this long is not repeated: a disturbance is small beside it
-LONG_RUN_S = 0.02
+LONG_RUN_S: Final = 0.02
 # after a run this long, larger batches are taken to cost in proportion
-LAST_RUN_S = 0.1
+LAST_RUN_S: Final = 0.1
+
+# giving a run to a thread and its answers back to the loop, measured; a run in the loop is
+# spared it, so one that is shorter than two of them belongs there
+HAND_OVER_S: Final = 0.15e-3
+
+# a batch is large enough when it gives this share of what the largest would
+USEFUL_SHARE: Final = 0.95
+# and this share is enough while others wait
+SHARED_SHARE: Final = 0.9
+# stands for a batch without limit
+ENDLESS_ROWS: Final = 1 << 20
+# no run is planned longer while others wait, unless the model needs it for that share
+SHARED_RUN_S: Final = 2e-3
 
 
-@dataclass(frozen=True, slots=True)
+class Fit(NamedTuple):
+    """A straight line through the measured times: seconds of a run = base_s + row_s * rows."""
+
+    base_s: float
+    row_s: float
+
+
+@dataclass(frozen=True)
 class CostModel:
     """Seconds of a run by its rows: measured points, straight lines between them.
 
@@ -37,12 +60,53 @@ class CostModel:
         largest = self.rows[-1]
         if rows > largest:
             return larger * self.seconds[-1] * rows / largest
+        if rows < len(self._small):
+            return larger * self._small[rows]
         return larger * float(np.interp(rows, self.rows, self.seconds))
 
     @property
     def rows_per_s(self) -> float:
-        """What full batches give."""
+        """What batches of the largest size that was measured give."""
         return self.rows[-1] / self.seconds[-1]
+
+    @cached_property
+    def fit(self) -> Fit:
+        """The line with the smallest squares of relative errors; neither part is negative."""
+        rows, seconds = np.array(self.rows, float), np.array(self.seconds)
+        weighted = np.stack([1 / seconds, rows / seconds], axis=1)
+        base_s, row_s = np.linalg.lstsq(weighted, np.ones(len(rows)), rcond=None)[0]
+        if row_s <= 0:
+            return Fit(float(seconds.mean()), 0.0)
+        if base_s <= 0:
+            return Fit(0.0, float((seconds / rows).mean()))
+        return Fit(float(base_s), float(row_s))
+
+    def rows_for(self, share: float) -> int:
+        """Give the smallest batch that reaches *share* of the speed of endless ones, by the fit.
+
+        The hand-over to a thread is counted in. Where a run costs the same whatever its rows,
+        no batch is large enough.
+        """
+        base_s, row_s = self.fit
+        # rows / (base + row * rows) >= share / row, solved for rows
+        return _whole(share / (1 - share) * (base_s + HAND_OVER_S), row_s)
+
+    @cached_property
+    def useful_rows(self) -> int:
+        """Rows beyond which a larger batch wins next to nothing."""
+        return self.rows_for(USEFUL_SHARE)
+
+    @cached_property
+    def shared_rows(self) -> int:
+        """Rows of a run while others wait: what 2 ms hold, more only where the model needs it."""
+        base_s, row_s = self.fit
+        return max(self.rows_for(SHARED_SHARE), _whole(SHARED_RUN_S - base_s, row_s))
+
+    @cached_property
+    def _small(self) -> list[float]:
+        """The times of the usual sizes, looked up instead of interpolated for every run."""
+        sizes = range(min(self.rows[-1], 256) + 1)
+        return [float(s) for s in np.interp(sizes, self.rows, self.seconds)]
 
 
 def measure_cost(
@@ -55,7 +119,7 @@ def measure_cost(
     """Time *run* at each batch size, after one run that does not count.
 
     The shortest of three: a disturbance only ever makes a run longer. Long runs are made once,
-    and none after the first that is very long, so that a slow model too is up in seconds.
+    and after two sizes none once one is very long, so that a slow model too is up in seconds.
 
     Args:
         run: Makes a run of so many rows.
@@ -68,7 +132,7 @@ def measure_cost(
         first = _timed(run, size)
         is_long = first > LONG_RUN_S
         seconds.append(first if is_long else min(_timed(run, size) for _ in range(REPEATS)))
-        if first > LAST_RUN_S and not thorough:
+        if first > LAST_RUN_S and len(seconds) > 1 and not thorough:
             break
     return CostModel(tuple(sizes[: len(seconds)]), tuple(seconds), row_elements)
 
@@ -77,6 +141,11 @@ def batch_sizes(largest: int) -> list[int]:
     """Powers of two up to *largest*, and *largest* itself."""
     sizes = [1 << power for power in range(largest.bit_length()) if 1 << power < largest]
     return [*sizes, largest]
+
+
+def _whole(seconds: float, row_s: float) -> int:
+    """Give the rows that fill *seconds*: at least one, and a large number where rows are free."""
+    return max(1, int(min(ENDLESS_ROWS, seconds / row_s if row_s else math.inf)))
 
 
 def _timed(run: Callable[[int], object], size: int) -> float:

@@ -75,8 +75,8 @@ def test_after_a_very_long_run_larger_batches_are_taken_in_proportion():
 
     cost = measure_cost(busy(runs, 0.11), [1, 4, 16])
 
-    assert runs == [1]
-    assert cost.run_s(4) == 4 * cost.run_s(1)
+    assert runs == [1, 4]
+    assert cost.run_s(16) == 4 * cost.run_s(4)
 
 
 def test_where_every_size_must_be_warmed_up_none_is_left_out():

@@ -139,13 +139,13 @@ def _exception_handlers() -> dict[Any, Callable[[Request, Any], Response]]:
 def _on_error(request: Request, error: Exception) -> Response:
     exchange = exchange_of(request.scope)
     exchange.fault = error
-    problem = problem_of(error, exchange.request_id)
+    problem = problem_of(error, exchange.request_id.decode())
     return _response(problem.status, problem.body, problem.headers)
 
 
 def _on_invalid_parameter(request: Request, error: RequestValidationError) -> Response:
     where = ".".join(str(part) for part in error.errors()[0]["loc"])
-    problem = make_problem(422, f"{where} is not valid", exchange_of(request.scope).request_id)
+    problem = make_problem(422, f"{where} is not valid", exchange_of(request.scope).request_id.decode())
     return _response(problem.status, problem.body, problem.headers)
 
 
@@ -155,7 +155,7 @@ def _on_http_exception(request: Request, error: HTTPException) -> Response:
         (name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()
     ]
     problem = make_problem(
-        error.status_code, detail, exchange_of(request.scope).request_id, headers=more
+        error.status_code, detail, exchange_of(request.scope).request_id.decode(), headers=more
     )
     return _response(problem.status, problem.body, problem.headers)
 

@@ -81,6 +81,33 @@ class Notes(Generic[N]):
                 self._count(notes)
 
 
+class _Pages:
+    """All places for notes: whoever collects a metric has them counted first."""
+
+    def __init__(self) -> None:
+        self._notes: list[Notes[Any]] = []
+
+    def add(self, notes: Notes[Any]) -> None:
+        self._notes.append(notes)
+
+    def remove(self, notes: Notes[Any]) -> None:
+        self._notes.remove(notes)
+
+    def count(self) -> None:
+        for notes in list(self._notes):
+            notes.count()
+
+
+class _Counter(Counter):
+    """The client library's, up to date whenever it is read."""
+
+    pages = _Pages()  # of the parent; its children are read through it
+
+    def collect(self) -> Iterable[Metric]:
+        self.pages.count()
+        return super().collect()
+
+
 class _Series:
     """One labelled series of an *ArrayHistogram*."""
 
@@ -106,8 +133,15 @@ class ArrayHistogram(Collector):
     """A histogram that takes a whole array of values at once, at the price of a few."""
 
     def __init__(
-        self, name: str, documentation: str, labels: Sequence[str], buckets: Sequence[float]
+        self,
+        name: str,
+        documentation: str,
+        labels: Sequence[str],
+        buckets: Sequence[float],
+        *,
+        pages: _Pages,
     ) -> None:
+        self._pages = pages
         self._name = name
         self._documentation = documentation
         self._labels = tuple(labels)
@@ -128,30 +162,13 @@ class ArrayHistogram(Collector):
         yield HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
 
     def collect(self) -> Iterable[Metric]:
+        self._pages.count()
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
         for labels, series in list(self._series.items()):
             counts, total = series.totals()
             buckets = zip(self._bounds, np.cumsum(counts).astype(float).tolist(), strict=True)
             family.add_metric(labels, list(buckets), sum_value=total)
         yield family
-
-
-class _Counting(Collector):
-    """Registered before all others, so that a scrape finds everything counted."""
-
-    def __init__(self) -> None:
-        self.notes: list[Notes[Any]] = []
-
-    def forget(self, notes: Notes[Any]) -> None:
-        self.notes.remove(notes)
-
-    def collect(self) -> Iterable[Metric]:
-        for notes in list(self.notes):
-            notes.count()
-        return ()
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
 
 
 RequestNote: TypeAlias = tuple[str, int, float, float, float, float, float]
@@ -194,20 +211,21 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self._counting = _Counting()
-        registry.register(self._counting)
+        self._pages = _Pages()
         self._operations: dict[tuple[str, str, str], OperationMetrics] = {}
         self._models: dict[tuple[str, str], ModelMetrics] = {}
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
-        self._http_responses = Counter(
-            "hourglass_http_responses", "HTTP answers", ["route", "status"], registry=registry
-        )
+        self._http_responses = self._counter("http_responses", "HTTP answers", ("route", "status"))
         self.http_responses = self.notes(self._count_http_responses)
-        self._requests = self._counter("requests", "Requests by how they ended", "outcome")
-        self._rows = self._counter("rows", "Rows answered")
-        self._batches = self._counter("batches", "Runs by why they went when they did", "reason")
+        self._requests = self._counter(
+            "requests", "Requests by how they ended", (*_OPERATION, "outcome")
+        )
+        self._rows = self._counter("rows", "Rows answered", _OPERATION)
+        self._batches = self._counter(
+            "batches", "Runs by why they went when they did", (*_OPERATION, "reason")
+        )
         self._batch_rows = self._histogram("batch_rows", "Rows in a run", ROWS_BUCKETS)
         self._queue_rows = Gauge(
             "hourglass_queue_rows", "Rows waiting for a run", _OPERATION, registry=registry
@@ -220,16 +238,10 @@ class Metrics:
         self._queue_s = self._histogram("queue_seconds", "Waiting for a run")
         self._infer_s = self._histogram("infer_seconds", "From the first run's start to its end")
         self._render_s = self._histogram("render_seconds", "Answer rendered")
-        self._score_ratio = ArrayHistogram(
-            "hourglass_anomaly_score_ratio",
-            "Score divided by the default threshold",
-            _MODEL,
-            RATIO_BUCKETS,
+        self._score_ratio = self._histogram(
+            "anomaly_score_ratio", "Score divided by the default threshold", RATIO_BUCKETS, _MODEL
         )
-        registry.register(self._score_ratio)
-        self._anomalies = Counter(
-            "hourglass_anomalies", "Rows over the default threshold", _MODEL, registry=registry
-        )
+        self._anomalies = self._counter("anomalies", "Rows over the default threshold", _MODEL)
         self._ready = Gauge(
             "hourglass_model_ready", "1 when the version serves", _MODEL, registry=registry
         )
@@ -280,7 +292,7 @@ class Metrics:
     def notes(self, count: Callable[[Sequence[N]], None]) -> Notes[N]:
         """Make a place for notes that every scrape finds counted."""
         notes = Notes(count)
-        self._counting.notes.append(notes)
+        self._pages.add(notes)
         return notes
 
     def _count_http_responses(self, notes: Sequence[tuple[str, int]]) -> None:
@@ -349,12 +361,12 @@ class Metrics:
 
     def remove(self, model: str, version: str) -> None:
         """End every series of one version."""
-        for labels in [labels for labels in self._operations if labels[:2] == (model, version)]:
-            operation = self._operations.pop(labels)
-            self._counting.forget(operation.requests)
-            self._counting.forget(operation.batches)
+        for key in [key for key in self._operations if key[:2] == (model, version)]:
+            operation = self._operations.pop(key)
+            self._pages.remove(operation.requests)
+            self._pages.remove(operation.batches)
         if (scored := self._models.pop((model, version), None)) is not None:
-            self._counting.forget(scored.scores)
+            self._pages.remove(scored.scores)
         histograms = (self._request_s, self._parse_s, self._queue_s, self._infer_s, self._render_s)
         for histogram in (*histograms, self._batch_rows, self._score_ratio):
             histogram.remove(model, version)
@@ -365,14 +377,20 @@ class Metrics:
         ):
             metric.remove_by_labels(labels)
 
-    def _counter(self, name: str, documentation: str, *more: str) -> Counter:
-        return Counter(
-            f"hourglass_{name}", documentation, [*_OPERATION, *more], registry=self.registry
-        )
+    def _counter(self, name: str, documentation: str, labels: Sequence[str]) -> Counter:
+        counter = _Counter(f"hourglass_{name}", documentation, labels, registry=self.registry)
+        counter.pages = self._pages
+        return counter
 
     def _histogram(
-        self, name: str, documentation: str, buckets: Sequence[float] = SECONDS_BUCKETS
+        self,
+        name: str,
+        documentation: str,
+        buckets: Sequence[float] = SECONDS_BUCKETS,
+        labels: Sequence[str] = _OPERATION,
     ) -> ArrayHistogram:
-        histogram = ArrayHistogram(f"hourglass_{name}", documentation, _OPERATION, buckets)
+        histogram = ArrayHistogram(
+            f"hourglass_{name}", documentation, labels, buckets, pages=self._pages
+        )
         self.registry.register(histogram)
         return histogram

@@ -45,6 +45,9 @@ class Registry:
         models: The repository's folder.
         engine: What the models share.
         required: ``name`` or ``name/version``; all that are found when empty.
+
+    Attributes:
+        changes: How often a version began or ceased to serve.
     """
 
     def __init__(self, models: Path, engine: Engine, *, required: Sequence[str] = ()) -> None:
@@ -52,6 +55,7 @@ class Registry:
         self._engine = engine
         self._required = tuple(required)
         self._entries: dict[str, dict[int, Entry]] = {}
+        self.changes = 0
 
     def discover(self) -> None:
         """Look what the repository holds.
@@ -150,6 +154,7 @@ class Registry:
             if entry.live is not None:
                 self._drop(entry.live)
                 entry.live, entry.state = None, "failed"
+                self.changes += 1
         self._engine.lane.close()
 
     async def _load(self, entry: Entry) -> None:
@@ -175,6 +180,7 @@ class Registry:
             self._drop(live)
             return
         entry.live, entry.state = live, "ready"
+        self.changes += 1
         live.metrics.ready.set(1)
         logger.info(
             "model ready",

@@ -12,6 +12,7 @@ import uvicorn
 
 from service.api.limits import Edge
 from service.api.runtime import Lifecycle
+from service.connection import Connection
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ def make_config(app: Edge, settings: Settings) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
+        http=Connection,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -7,7 +7,7 @@ import numpy as np
 from starlette.types import Receive
 
 from service.api.options import Options
-from service.api.requests import read_body
+from service.api.requests import Watch, read_body
 from service.bodies import compression, json, multipart, negotiation, npy, picture, raw
 from service.bodies.negotiation import JSON, NPY, RAW
 from service.bodies.rows import check_count
@@ -21,10 +21,10 @@ FORM: Final = "multipart/form-data"
 
 
 class Body:
-    """A request's body, still to be read, and what its headers say of it.
+    """How the bodies of requests with one head are read.
 
     Args:
-        headers: The request's headers.
+        headers: The headers that say what the body is.
         spec: What a row of it must be.
         settings: The server's limits.
 
@@ -35,8 +35,9 @@ class Body:
     def __init__(
         self, headers: Mapping[bytes, bytes], spec: TensorSpec, settings: Settings
     ) -> None:
-        self._headers = headers
         self._spec = spec
+        self._encoding = headers.get(b"content-encoding", b"").decode("latin-1")
+        self._shape = headers[b"x-shape"].decode("latin-1") if b"x-shape" in headers else None
         self._settings = settings
         self._content_type = headers.get(b"content-type", b"").decode("latin-1")
         self.media = self._content_type.partition(";")[0].strip().lower()
@@ -50,6 +51,10 @@ class Body:
                 expected=", ".join(known),
             )
 
+        self._max_bytes = settings.max_body_bytes
+        if self.media == JSON:
+            self._max_bytes = min(self._max_bytes, settings.max_json_bytes)
+
     @property
     def is_picture(self) -> bool:
         return self.media in PICTURES or self.media == FORM
@@ -61,7 +66,9 @@ class Body:
         """
         return self.is_picture and (options.resize or not self._spec.is_fixed)
 
-    async def read(self, receive: Receive, ticket: Ticket) -> bytes:
+    async def read(
+        self, receive: Receive, headers: Mapping[bytes, bytes], ticket: Ticket, watch: Watch
+    ) -> bytes:
         """Read and decompress it.
 
         Raises:
@@ -69,15 +76,10 @@ class Body:
             DeadlineExceededError: It does not end in time.
             ClientGoneError: The connection closes first.
         """
-        settings = self._settings
-        limit = settings.max_body_bytes
-        if self.media == JSON:
-            limit = min(limit, settings.max_json_bytes)
-        body = await read_body(receive, self._headers, ticket, max_bytes=limit)
-        encoding = self._headers.get(b"content-encoding")
-        if encoding is None:
-            return body
-        return compression.decompress(body, encoding.decode("latin-1"), max_bytes=limit)
+        body = await read_body(receive, headers, ticket, watch, max_bytes=self._max_bytes)
+        if self._encoding:
+            return compression.decompress(body, self._encoding, max_bytes=self._max_bytes)
+        return body
 
     def parse(self, body: bytes, options: Options) -> tuple[Rows, dict[str, Any]]:
         """Turn it into rows, and the options beside them if it is JSON.
@@ -87,14 +89,15 @@ class Body:
         """
         spec = self._spec
         fields: dict[str, Any] = {}
+        if options.resize and not self.is_picture:
+            raise InvalidRowsError("resize is for pictures", expected="a picture as the body")
         match self.media:
             case negotiation.JSON:
                 rows, fields = json.parse(body, spec)
             case negotiation.NPY:
                 rows = npy.parse(body, spec)
             case negotiation.RAW:
-                shape = self._headers.get(b"x-shape")
-                rows = raw.parse(body, spec, None if shape is None else shape.decode("latin-1"))
+                rows = raw.parse(body, spec, self._shape)
             case _:
                 rows = self._parse_pictures(body, resize=options.resize)
         check_count(len(rows), self._settings.max_request_rows)

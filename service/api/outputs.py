@@ -1,6 +1,6 @@
 """From rows and scores to answers: what can be given, and how it looks."""
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +11,7 @@ from service.bodies import json, npy, picture, raw
 from service.bodies.negotiation import JSON, NPY, PNG, RAW
 from service.inference import operations
 from service.inference.ticket import Ticket
-from service.scoring.verdicts import Verdicts
+from service.scoring.verdicts import Rule, Verdicts
 from service.specs import Rows, TensorSpec
 
 FIELDS: Final = {
@@ -65,19 +65,27 @@ def render_scores(
         headers, body = _content(PNG), picture.render_heat_map(errors, live.manifest.input, high)
     else:
         headers, body = _render_array(verdicts.scores, media)
-    headers.append((b"x-metric", verdicts.rule.measure.encode()))
-    if verdicts.rule.threshold is not None:
-        headers.append((b"x-threshold", json.render_number(shortest(verdicts.rule.threshold))))
-    return headers, body
+    return [*headers, *_rule_headers(verdicts.rule)], body
 
 
 def timing_headers(live: LiveModel, ticket: Ticket) -> Headers:
     """Name the version that answered, and the milliseconds of each phase."""
-    timing = (
-        f"parse;dur={ticket.parse_s * 1e3:.3f}, queue;dur={ticket.queue_s * 1e3:.3f}, "
-        f"infer;dur={ticket.infer_s * 1e3:.3f}, render;dur={ticket.render_s * 1e3:.3f}"
+    timing = b"parse;dur=%.3f, queue;dur=%.3f, infer;dur=%.3f, render;dur=%.3f" % (
+        ticket.parse_s * 1e3,
+        ticket.queue_s * 1e3,
+        ticket.infer_s * 1e3,
+        ticket.render_s * 1e3,
     )
-    return [(b"x-model-version", live.version.encode()), (b"server-timing", timing.encode())]
+    return [(b"x-model-version", live.version.encode()), (b"server-timing", timing)]
+
+
+@lru_cache(maxsize=256)
+def _rule_headers(rule: Rule) -> Headers:
+    """Name measure and threshold of an answer that holds the scores alone."""
+    headers = [(b"x-metric", rule.measure.encode())]
+    if rule.threshold is not None:
+        headers.append((b"x-threshold", json.render_number(shortest(rule.threshold))))
+    return headers
 
 
 def _score_fields(verdicts: Verdicts, errors: Rows | None, live: LiveModel) -> dict[str, Any]:
@@ -97,6 +105,7 @@ def _score_fields(verdicts: Verdicts, errors: Rows | None, live: LiveModel) -> d
     return fields
 
 
+@lru_cache(maxsize=256)
 def shortest(threshold: float) -> float | np.float32:
     """Keep a calibrated threshold, which is a float32 score, as short as the scores are."""
     with np.errstate(over="ignore"):  # a client's own threshold may be any number
@@ -107,17 +116,16 @@ def shortest(threshold: float) -> float | np.float32:
 def _render_array(rows: Rows, media: str) -> tuple[Headers, bytes]:
     if media == NPY:
         return _content(NPY), npy.render(rows)
-    shape = ",".join(str(axis) for axis in rows.shape)
-    headers = [(b"x-shape", shape.encode()), (b"x-dtype", _name(rows.dtype))]
-    return _content(RAW) + headers, raw.render(rows)
+    return _raw_headers(rows.shape, rows.dtype), raw.render(rows)
+
+
+@lru_cache(maxsize=256)
+def _raw_headers(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Headers:
+    axes = ",".join(str(axis) for axis in shape)
+    return [*_content(RAW), (b"x-shape", axes.encode()), (b"x-dtype", dtype.name.encode())]
 
 
 @cache
-def _name(dtype: np.dtype[Any]) -> bytes:
-    """Give the name, which NumPy puts together anew every time."""
-    return dtype.name.encode()
-
-
 def _content(media: str) -> Headers:
     return [(b"content-type", media.encode())]
 

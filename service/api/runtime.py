@@ -1,12 +1,16 @@
-"""What a request needs, yielded by the lifespan and found in its scope's state."""
+"""What a request needs and what is kept of it: found in its scope."""
 
 from collections.abc import MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final, TypeAlias, cast
 
+from starlette.types import Send
+
+from service.api.responses import WHOLE_ANSWER, Headers, WholeAnswer
+from service.assembly import LiveModel
 from service.inference.ticket import Ticket
-from service.metrics import Metrics
+from service.metrics import Metrics, OperationMetrics
 from service.registry import Registry
 from service.settings import Settings
 
@@ -41,28 +45,88 @@ class Runtime:
     lifecycle: Lifecycle
 
 
-@dataclass(slots=True)
 class Exchange:
     """One request and its answer, as the edge sees them.
 
+    Args:
+        runtime: The server that it came to.
+        method: The request's.
+        request_id: The client's, or made here.
+
     Attributes:
         route: The path's template, ``unmatched`` until it is known.
-        ticket: The times of an operation.
-        model: Name and version that answered.
+        ticket: The times of the request.
+        model: Name and version that answer, where the request is an operation of one.
+        metrics: The series of that operation.
+        status: Of the answer, once it is sent.
         fault: What went wrong, for the log.
     """
 
-    request_id: str
-    started: float = field(default_factory=perf_counter)
-    route: str = UNMATCHED
-    status: int | None = None
-    ticket: Ticket | None = None
-    model: tuple[str, str] | None = None
-    fault: Exception | None = None
+    __slots__ = (
+        *("fault", "method", "metrics", "model", "request_id", "route", "runtime"),
+        *("status", "ticket"),
+    )
+
+    def __init__(self, runtime: Runtime, method: str, request_id: bytes) -> None:
+        self.runtime = runtime
+        self.method = method
+        self.request_id = request_id
+        self.ticket = Ticket()
+        self.route = UNMATCHED
+        self.status: int | None = None
+        self.model: tuple[str, str] | None = None
+        self.metrics: OperationMetrics | None = None
+        self.fault: Exception | None = None
 
     @property
     def elapsed_s(self) -> float:
-        return perf_counter() - self.started
+        return perf_counter() - self.ticket.started
+
+    @property
+    def marks(self) -> Headers:
+        """The headers that every answer carries."""
+        request_id = (b"x-request-id", self.request_id)
+        if self.runtime.lifecycle.is_draining:
+            # the client opens its next connection elsewhere, and none is cut off at the end
+            return [request_id, (b"connection", b"close")]
+        return [request_id]
+
+    def follow(self, live: LiveModel, operation: str, route: str) -> None:
+        """Note which model answers, and by which route it was asked."""
+        self.model = (live.name, live.version)
+        self.metrics = live.operation_metrics[operation]
+        self.route = route
+
+    def count(self, outcome: str) -> None:
+        """Note how a request to an operation ended, and the time of every phase it came to."""
+        if self.metrics is None:
+            return
+        ticket = self.ticket
+        self.metrics.requests.take(
+            (
+                outcome,
+                ticket.rows,
+                perf_counter() - ticket.started,
+                ticket.parse_s,
+                ticket.queue_s,
+                ticket.infer_s,
+                ticket.render_s,
+            )
+        )
+
+    async def answer(
+        self, scope: Scope, send: Send, status: int, headers: Headers, body: bytes
+    ) -> None:
+        """Send a whole answer: at once where the server can, else in two ASGI messages."""
+        self.status = status
+        whole = [*headers, (b"content-length", b"%d" % len(body)), *self.marks]
+        extensions = scope.get("extensions")
+        if extensions is not None and WHOLE_ANSWER in extensions:
+            send_whole: WholeAnswer = extensions[WHOLE_ANSWER]
+            send_whole(status, whole, body)
+            return
+        await send({"type": "http.response.start", "status": status, "headers": whole})
+        await send({"type": "http.response.body", "body": body})
 
 
 def runtime_of(scope: Scope) -> Runtime:

@@ -1,6 +1,8 @@
 """Raw little-endian rows: no header, so the model's dtype and shape say how to read them."""
 
+import sys
 from math import prod
+from typing import Final
 
 import numpy as np
 
@@ -9,6 +11,7 @@ from service.errors import InvalidRowsError, MalformedBodyError
 from service.specs import Rows, TensorSpec, shape_text
 
 _MAX_AXES = 8
+_IS_LITTLE_ENDIAN: Final = sys.byteorder == "little"
 
 
 def parse(body: bytes, spec: TensorSpec, shape: str | None = None) -> Rows:
@@ -23,7 +26,12 @@ def parse(body: bytes, spec: TensorSpec, shape: str | None = None) -> Rows:
         MalformedBodyError: *shape* cannot be read, or no array can have it.
         InvalidRowsError: The bytes are not a whole number of rows, or not of this shape.
     """
-    dtype = spec.numpy_dtype.newbyteorder("<")
+    if shape is None and spec.is_fixed and body and len(body) % spec.row_bytes == 0:
+        flat = np.frombuffer(body, spec.wire_dtype)
+        if flat.dtype.isnative and spec.holds(flat):
+            return flat.reshape(-1, *spec.item_shape)
+    # something is wrong, or must be worked out: the long way says what
+    dtype = spec.wire_dtype
     axes = _axes(shape) if shape is not None else _whole_rows(body, spec)
     promised = prod(axes) * dtype.itemsize
     if promised != len(body):
@@ -38,6 +46,8 @@ def parse(body: bytes, spec: TensorSpec, shape: str | None = None) -> Rows:
 
 def render(rows: Rows) -> bytes:
     """Write rows as little-endian bytes."""
+    if _IS_LITTLE_ENDIAN and rows.dtype.isnative:
+        return rows.tobytes()
     return rows.astype(rows.dtype.newbyteorder("<"), copy=False).tobytes()
 
 

@@ -25,9 +25,7 @@ def to_rows(array: npt.NDArray[Any], spec: TensorSpec) -> Rows:
             received=shape_text(array.shape[1:]) if array.ndim else "a single number",
         )
     rows = _converted(array, spec)
-    low, high = spec.limits
-    # NaN comes through both, and fails both comparisons
-    if not (low <= rows.min() and rows.max() <= high):
+    if not spec.holds(rows):
         raise _fault(array, rows, spec)
     if rows.shape[1:] != spec.shape and spec.is_fixed:
         rows = rows.reshape(len(rows), *spec.shape)

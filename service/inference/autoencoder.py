@@ -77,26 +77,24 @@ class Autoencoder:
 
     async def encode(self, rows: Rows, ticket: Ticket) -> Codes:
         """Compress rows of the input to codes."""
-        self.check(ENCODE)
         return (await self._run(ENCODE, rows, ticket))[0]
 
     async def decode(self, codes: Codes, ticket: Ticket) -> Reconstructions:
         """Rebuild rows from codes."""
-        self.check(DECODE)
         return (await self._run(DECODE, codes, ticket))[0]
 
     async def reconstruct(self, rows: Rows, ticket: Ticket) -> Reconstructions:
         """Send rows through encoder and decoder; the same bits as *decode* of *encode*."""
-        self.check(RECONSTRUCT)
         if RECONSTRUCT in self._batchers:
             return (await self._run(RECONSTRUCT, rows, ticket))[0]
+        self.check(RECONSTRUCT)
         return await self.decode(await self.encode(rows, ticket), ticket)
 
     async def score(self, rows: Rows, ticket: Ticket) -> Scores:
         """Give each row's mean squared reconstruction error; high is abnormal."""
-        self.check(ANOMALY_SCORE)
         if ANOMALY_SCORE in self._batchers:
             return (await self._run(ANOMALY_SCORE, rows, ticket))[0]
+        self.check(ANOMALY_SCORE)
         return (await self.score_features(rows, ticket))[0]
 
     async def score_features(self, rows: Rows, ticket: Ticket) -> tuple[Scores, Rows]:
@@ -130,8 +128,9 @@ class Autoencoder:
 
     async def _run(self, operation: str, rows: Rows, ticket: Ticket) -> Outputs:
         batcher = self._batchers.get(operation)
-        if batcher is None:  # closed since the request came in
-            raise _leaving()
+        if batcher is None:
+            self.check(operation)
+            raise _leaving()  # closed since the request came in
         return await batcher.run(rows, ticket)
 
     async def _everything(self, rows: Rows, ticket: Ticket) -> Outputs:

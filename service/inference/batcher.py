@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 Outputs: TypeAlias = tuple[Rows, ...]
 
+Done: TypeAlias = Callable[[Outputs | HourglassError], None]
+"""Told once, in the loop, how a job ended; raises nothing."""
+
 # a run that is shorter than two hand-overs to a thread is better done in the loop
 IN_LOOP_MAX_S: Final = 2 * HAND_OVER_S
 # a run that takes longer than this does not belong in the loop, whatever was measured at load
@@ -59,7 +62,7 @@ class _Job:
     """
 
     __slots__ = (
-        *("_fail", "enqueued", "future", "missing", "results", "rows", "started"),
+        *("_fail", "done", "enqueued", "missing", "results", "rows", "started"),
         *("ticket", "waiting"),
     )
 
@@ -67,13 +70,13 @@ class _Job:
         self,
         rows: Rows,
         ticket: Ticket,
-        future: "asyncio.Future[Outputs]",
+        done: Done,
         fail: Callable[["_Job", HourglassError], None],
         now: float,
     ) -> None:
         self.rows = rows
         self.ticket = ticket
-        self.future = future
+        self.done = done
         self.enqueued = now
         self.started = 0.0
         self.waiting = self.missing = len(rows)
@@ -211,13 +214,38 @@ class Batcher:
             InferenceError: The model fails on them.
             UnavailableError: The model is being unloaded.
         """
-        job = self._admit(rows, ticket)
-        ticket.give_up = job.leave
+        future: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
+        job = self.submit(rows, ticket, partial(_resolve, future))
         try:
-            return await job.future
+            return await future
         finally:
-            ticket.give_up = None
-            self._settle(job)
+            self._settle(job)  # it may have been cancelled
+
+    def submit(self, rows: Rows, ticket: Ticket, done: Done) -> _Job:
+        """Queue *rows* and tell *done* how it ended; the errors of *run*, raised or told."""
+        if self._draining:
+            raise UnavailableError("the model is being unloaded")
+        count = len(rows)
+        if not count:
+            raise InvalidRowsError("there are no rows", expected="at least one row")
+        if ticket.has_left:
+            raise ClientGoneError("the client has left")
+        now = perf_counter()
+        if ticket.deadline <= now:
+            raise DeadlineExceededError("the deadline passed before the request was queued")
+        self.check_room(count)
+        job = _Job(rows, ticket, done, self._fail, now)
+        ticket.give_up = job.leave
+        self._jobs.add(job)
+        self._queue.append(job)
+        self.waiting_rows += count
+        if ticket.deadline < self._sweep_at:
+            self._sweep_by(ticket.deadline)
+        if self._delay_handle is None:
+            self._lane.line_up(self)
+        elif self.waiting_rows >= self._max_batch_rows:
+            self._end_delay()
+        return job
 
     async def drain(self) -> None:
         """Refuse newcomers and wait until everybody who is in has an answer."""
@@ -250,30 +278,6 @@ class Batcher:
         if batch:
             self._start(batch)
         return bool(self._again or self.waiting_rows)
-
-    def _admit(self, rows: Rows, ticket: Ticket) -> _Job:
-        if self._draining:
-            raise UnavailableError("the model is being unloaded")
-        count = len(rows)
-        if not count:
-            raise InvalidRowsError("there are no rows", expected="at least one row")
-        if ticket.has_left:
-            raise ClientGoneError("the client has left")
-        now = perf_counter()
-        if ticket.deadline <= now:
-            raise DeadlineExceededError("the deadline passed before the request was queued")
-        self.check_room(count)
-        job = _Job(rows, ticket, asyncio.get_running_loop().create_future(), self._fail, now)
-        self._jobs.add(job)
-        self._queue.append(job)
-        self.waiting_rows += count
-        if ticket.deadline < self._sweep_at:
-            self._sweep_by(ticket.deadline)
-        if self._delay_handle is None:
-            self._lane.line_up(self)
-        elif self.waiting_rows >= self._max_batch_rows:
-            self._end_delay()
-        return job
 
     def _wait_s(self, rows: int) -> float:
         """Seconds until *rows* more rows have been run, the lane's turns for others included."""
@@ -454,7 +458,7 @@ class Batcher:
 
     def _accept(self, part: _Part, results: Outputs, now: float) -> None:
         job = part.job
-        if job.future.done():
+        if job not in self._jobs:
             return
         job.missing -= part.stop - part.start
         if job.missing:
@@ -466,8 +470,8 @@ class Batcher:
             job.results.sort(key=lambda result: result[0])
             by_output = zip(*(result for _, result in job.results), strict=True)
             results = tuple(join(pieces) for pieces in by_output)
-        job.future.set_result(results)
         self._settle(job)
+        job.done(results)
 
     def _failed(self, batch: _Batch, error: InferenceError) -> None:
         """Find the rows that a failed run is due to: halve it until they stand alone.
@@ -493,15 +497,16 @@ class Batcher:
         return [part for part in batch if part.job in self._jobs]
 
     def _fail(self, job: _Job, error: HourglassError) -> None:
-        if not job.future.done():
-            job.future.set_exception(error)
-        self._settle(job)
+        if job in self._jobs:
+            self._settle(job)
+            job.done(error)
 
     def _settle(self, job: _Job) -> None:
         """Take a job that has ended, however, off every list; stop a run that nobody wants."""
         if job not in self._jobs:
             return
         self._jobs.discard(job)
+        job.ticket.give_up = None
         if job.missing:
             self.waiting_rows -= job.waiting
             job.waiting = 0
@@ -532,6 +537,15 @@ class Batcher:
                 self._fail(job, DeadlineExceededError(f"the deadline passed {where}"))
         if self._jobs:
             self._sweep_by(min(job.ticket.deadline for job in self._jobs))
+
+
+def _resolve(future: "asyncio.Future[Outputs]", outcome: Outputs | HourglassError) -> None:
+    if future.done():  # nobody waits any more
+        return
+    if isinstance(outcome, HourglassError):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 def _timed(session: Session, rows: Rows, stop: Stop) -> tuple[Outputs, float]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from operator import attrgetter
 from queue import SimpleQueue
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from service.errors import UnavailableError
 
@@ -43,15 +43,16 @@ class _Run(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self._outcome: T | BaseException
 
-    def __call__(self, then: Callable[["_Run[T]"], None]) -> None:
+    def make(self, then: Callable[[Callable[[], None]], None]) -> None:
+        """Make the call in this thread; in the loop, *then* gets the way to tell of its end."""
         try:
             self._outcome = self._call()
         except BaseException as error:  # noqa: BLE001 - told to whoever waits for the run
             self._outcome = error
         with suppress(RuntimeError):  # the loop has ended, and with it everybody who waited
-            self._loop.call_soon_threadsafe(then, self)
+            self._loop.call_soon_threadsafe(then, self._tell)
 
-    def tell(self) -> None:
+    def _tell(self) -> None:
         self._done(self._outcome)
 
 
@@ -70,7 +71,7 @@ class Lane:
         self.threads = threads
         self.busy = 0
         self._name = name
-        self._runs: SimpleQueue[_Run[object] | None] = SimpleQueue()
+        self._runs: SimpleQueue[_Run[Any] | None] = SimpleQueue()
         self._started: list[threading.Thread] = []
         self._line: list[Queue] = []
         self._turn: asyncio.Handle | None = None
@@ -139,11 +140,11 @@ class Lane:
 
     def _work(self) -> None:
         while (run := self._runs.get()) is not None:
-            run(self._finished)
+            run.make(self._finished)
             del run  # its rows are not kept until the next one comes
 
-    def _finished(self, run: _Run[object]) -> None:
+    def _finished(self, tell: Callable[[], None]) -> None:
         self.busy -= 1
         self._next()  # the device first: answers can be written while it works
-        run.tell()
+        tell()
         self._schedule()

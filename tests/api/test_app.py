@@ -18,7 +18,7 @@ from tests.conftest import serve
 
 ENCODE = url("tabular", "encode")
 BODY = {"inputs": [[0.25, 0.5, 0.75, 1.0]]}
-LOGGER = "service.api.limits"
+LOGGER = "service.api.records"
 
 
 def lines(caplog) -> list[dict[str, Any]]:

@@ -243,7 +243,7 @@ async def test_the_queues_of_operations_are_apart(tabular, workshop):
         tasks = [await start(server, workshop), asyncio.create_task(server.post(ENCODE, [ROW]))]
         await server.until_rows_wait(1)
         tasks.append(asyncio.create_task(server.post(url("tabular", "reconstruct"), [ROW])))
-        await server.until("hourglass_batches_total", 1, operation="reconstruct")
+        await server.until("hourglass_queue_rows", 1, operation="reconstruct")
 
         workshop.release()
         answers = await asyncio.gather(*tasks)

@@ -1,0 +1,185 @@
+"""What the head of a request asks for: model, operation, formats, options.
+
+Clients ask the same again and again, so a plan is made once and kept. It holds no more than the
+head says; whatever lies in the body is read afterwards.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from service.api.inputs import FORM, Body
+from service.api.options import Options, ScoreOptions, read_options
+from service.api.outputs import offered
+from service.api.requests import query_of
+from service.api.runtime import Scope
+from service.assembly import LiveModel
+from service.bodies.negotiation import choose
+from service.inference import operations
+from service.scoring.verdicts import Rule, choose_rule
+from service.settings import Settings
+from service.specs import TensorSpec
+
+PREFIX: Final = "/v1/models/"
+
+# heads of honest clients are few; this bounds what the others can make the server keep
+_KEPT_MAX: Final = 1024
+
+_Key: TypeAlias = tuple[str | bytes | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which operation of which model a path asks for."""
+
+    model: str
+    version: str | None
+    operation: str
+
+    @property
+    def template(self) -> str:
+        versions = "" if self.version is None else "/versions/{version}"
+        return f"{PREFIX}{{model}}{versions}/{self.operation}"
+
+
+class Wish(NamedTuple):
+    """What a request wants beside the operation.
+
+    Attributes:
+        options: Of query and body together.
+        rule: What they say of the threshold, for scores.
+    """
+
+    options: Options
+    rule: Rule | None
+
+    @property
+    def wants_features(self) -> bool:
+        """Whether the answer needs the error of every feature and not the scores alone."""
+        return isinstance(self.options, ScoreOptions) and bool(self.options.include)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How one kind of request is answered.
+
+    Attributes:
+        template: The route's.
+        body: How its body is read.
+        media: The format of the answer.
+        query: Options in the query.
+        wish: What follows from them, unless the body has more.
+    """
+
+    template: str
+    operation: str
+    live: LiveModel
+    body: Body
+    media: str
+    query: Mapping[str, str]
+    wish: Wish
+
+    def wish_with(self, fields: Mapping[str, Any]) -> Wish:
+        """Join the options of the query with those in the body.
+
+        Raises:
+            InvalidRowsError: One is unknown, wrong, given twice, or excludes another.
+            UnsupportedOperationError: The model is not calibrated for what is asked.
+        """
+        return _wish(self.live, self.operation, self.query, fields)
+
+
+class Plans:
+    """The plans of the heads that were asked lately; forgotten when the models change."""
+
+    def __init__(self) -> None:
+        self._plans: dict[_Key, Plan] = {}
+        self._changes = -1
+
+    def find(self, scope: Scope, headers: Mapping[bytes, bytes], changes: int) -> Plan | None:
+        """Find the plan of a head that was kept since the last of *changes* of the registry."""
+        if changes != self._changes:
+            self._plans.clear()
+            self._changes = changes
+        return self._plans.get(_key(scope, headers))
+
+    def keep(self, scope: Scope, headers: Mapping[bytes, bytes], plan: Plan) -> None:
+        if plan.body.media == FORM:  # whose content type has another boundary every time
+            return
+        if len(self._plans) >= _KEPT_MAX:
+            self._plans.clear()
+        self._plans[_key(scope, headers)] = plan
+
+
+def _key(scope: Scope, headers: Mapping[bytes, bytes]) -> _Key:
+    get = headers.get
+    return (
+        scope["path"],
+        scope["query_string"],
+        get(b"content-type"),
+        get(b"accept"),
+        get(b"content-encoding"),
+        get(b"x-shape"),
+    )
+
+
+def route_of(scope: Scope) -> Route | None:
+    """Read the path; ``None`` when it is not one of an operation."""
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    if not path.startswith(PREFIX):
+        return None
+    match path[len(PREFIX) :].split("/"):
+        case [model, operation] if operation in operations.ALL:
+            return Route(model, None, operation)
+        case [model, "versions", version, operation] if operation in operations.ALL:
+            return Route(model, version, operation)
+    return None
+
+
+def make_plan(
+    route: Route, live: LiveModel, scope: Scope, headers: Mapping[bytes, bytes], settings: Settings
+) -> Plan:
+    """Read the rest of the head.
+
+    Raises:
+        RequestError: The model has not this operation, or the head asks for what cannot be.
+    """
+    operation = route.operation
+    live.autoencoder.check(operation)
+    accept = headers.get(b"accept", b"").decode("latin-1")
+    media = choose(accept, offered(live, operation))
+    query = query_of(scope)
+    body = Body(headers, _input_spec(live, operation), settings)
+    return Plan(
+        template=route.template,
+        operation=operation,
+        live=live,
+        body=body,
+        media=media,
+        query=query,
+        wish=_wish(live, operation, query, {}),
+    )
+
+
+def _wish(
+    live: LiveModel, operation: str, query: Mapping[str, str], fields: Mapping[str, Any]
+) -> Wish:
+    if operation != operations.ANOMALY_SCORE:
+        return Wish(read_options(Options, query, fields), None)
+    options = read_options(ScoreOptions, query, fields)
+    rule = live.default_rule
+    if (options.metric, options.false_positive_rate, options.threshold) != (None, None, None):
+        rule = choose_rule(
+            live.calibration,
+            measure=options.metric,
+            false_positive_rate=options.false_positive_rate,
+            threshold=options.threshold,
+        )
+    return Wish(options, rule)
+
+
+def _input_spec(live: LiveModel, operation: str) -> TensorSpec:
+    manifest = live.manifest
+    if operation == operations.DECODE and manifest.code is not None:
+        return manifest.code
+    return manifest.input

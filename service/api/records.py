@@ -1,0 +1,44 @@
+"""The last step of every request: its answer is counted, and logged where that was asked for."""
+
+import logging
+from typing import Any
+
+from service.api.runtime import Exchange
+from service.errors import HourglassError
+
+logger = logging.getLogger(__name__)
+
+
+def record(exchange: Exchange) -> None:
+    """Count an answer; log failures always, and successes when the settings say so."""
+    status, runtime = exchange.status, exchange.runtime
+    if status is None:
+        _log(exchange)
+        return
+    runtime.metrics.http_responses.take((exchange.route, status))
+    is_failure = status >= 400 or exchange.fault is not None  # noqa: PLR2004
+    if is_failure or runtime.settings.access_log:
+        _log(exchange)
+
+
+def _log(exchange: Exchange) -> None:
+    """Write one line of a request."""
+    fields: dict[str, Any] = {
+        "request_id": exchange.request_id.decode(),
+        "method": exchange.method,
+        "route": exchange.route,
+        "status": exchange.status,
+        "seconds": round(exchange.elapsed_s, 6),
+    }
+    if exchange.model is not None:
+        fields["model"], fields["version"] = exchange.model
+        fields["rows"] = exchange.ticket.rows
+    fault = exchange.fault
+    if isinstance(fault, HourglassError):
+        fields["fault"] = str(fault)
+    is_unknown = fault is not None and not isinstance(fault, HourglassError)
+    level = logging.WARNING if fault is not None or (exchange.status or 0) >= 400 else logging.INFO  # noqa: PLR2004
+    if is_unknown or exchange.status in {500, 504}:  # these want somebody to look
+        level = logging.ERROR
+    message = "request answered" if exchange.status is not None else "client left"
+    logger.log(level, message, extra=fields, exc_info=fault if is_unknown else None)

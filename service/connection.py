@@ -1,11 +1,13 @@
-"""Uvicorn's HTTP protocol, with two things done once that it does again for every request.
+"""One connection of a client: uvicorn's HTTP protocol, and a short way past it.
 
-An answer that is whole goes out in one step instead of two ASGI messages, and the alarm for idle
-connections is set when it rings instead of at every answer. Everything else is uvicorn's.
+A request whose head has come before, whole and alone in what was received, is answered without
+being parsed again and without a task (``service.api.express``). An answer of the ordinary way
+that is whole goes out in one step instead of two ASGI messages. The alarm for idle connections is
+set when it rings instead of at every answer. Everything else is uvicorn's.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -13,30 +15,76 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from service.api.limits import Edge
 from service.api.responses import WHOLE_ANSWER, Headers
+from service.api.runtime import STATE, Runtime
+from service.inference.ticket import Ticket
 
 _CLOSE = (b"connection", b"close")
 
 
 class Connection(HttpToolsProtocol):
-    """One connection of a client."""
+    """A connection to an *Edge*."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's
         super().__init__(*args, **kwargs)
+        self._express = cast("Edge", self.app).express
         self._idle_since: float | None = None
+        # between two requests of the ordinary way, so that the next may take the short one
+        self._is_between = True
+        # on the short way: a request, and what was received behind it
+        self._is_short = False
+        self._ticket: Ticket | None = None
+        self._held: list[bytes] = []
+        self._ends_after_answer = False
+        # what the ordinary way reads just now, when its head came twice in a row
+        self._last_head = b""
+        self._repeated: bytes | None = None
+
+    @property
+    def _runtime(self) -> Runtime:
+        runtime: Runtime = self.app_state[STATE]
+        return runtime
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
         super().connection_lost(exc)
+        self._held.clear()
+        if self._ticket is not None:
+            self._ticket.leave()
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_short:  # pipelined: one at a time, in their order
+            self.flow.pause_reading()
+            self._held.append(data)
+            return
+        if self._is_between:
+            self._is_short = True
+            ticket = self._express.take(data, self._runtime, self._reply)
+            if ticket is not None:
+                self._idle_since = None
+                self._ticket = ticket if self._is_short else None
+                return
+            self._is_short = False
+            self._note_head(data)
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        self._is_between = False
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        cycle = self.cycle
-        if cycle is not None and cycle.scope is self.scope:
-            # in time: the app's task begins in the next turn of the loop
-            self.scope["extensions"] = {WHOLE_ANSWER: partial(self._send_whole, cycle)}
+        if self.cycle.scope is not self.scope:  # an upgrade, which has no answer of its own
+            return
+        # in time: the app's task begins in the next turn of the loop
+        extensions: dict[str, Any] = {WHOLE_ANSWER: partial(self._send_whole, self.cycle)}
+        self.scope["extensions"] = extensions
+        if self._repeated is not None:
+            self._express.learn(self._repeated, cast("dict[str, Any]", self.scope), self._runtime)
+            self._repeated = None
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
@@ -46,9 +94,8 @@ class Connection(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
-        self._idle_since = self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self._set_alarm(self.timeout_keep_alive)
+        self._is_between = not self.cycle.more_body
+        self._rest()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that has been idle for as long as it may."""
@@ -61,32 +108,76 @@ class Connection(HttpToolsProtocol):
         else:
             super().timeout_keep_alive_handler()
 
-    def _unset_keepalive_if_required(self) -> None:
-        self._idle_since = None
+    def shutdown(self) -> None:
+        if self._is_short:
+            self._ends_after_answer = True
+        else:
+            super().shutdown()
 
-    def _set_alarm(self, after_s: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(
-            after_s, self.timeout_keep_alive_handler
-        )
+    def _note_head(self, data: bytes) -> None:
+        """See whether *data* begins with the same head as the request before it."""
+        head = data[: data.find(b"\r\n\r\n") + 4]
+        self._repeated = data if head == self._last_head else None
+        self._last_head = head
+
+    def _reply(self, status: int, headers: Headers, body: bytes) -> None:
+        """Answer on the short way."""
+        self._is_short = False
+        self._ticket = None
+        if self.transport.is_closing():
+            return
+        is_last = self._ends_after_answer or _CLOSE in headers
+        if self._ends_after_answer and _CLOSE not in headers:
+            headers = [*headers, _CLOSE]
+        self._write(status, headers, body)
+        self.server_state.total_requests += 1
+        if is_last:
+            self.transport.close()
+            return
+        self._rest()
+        if self._held:
+            held, self._held = b"".join(self._held), []
+            self.flow.resume_reading()
+            self.data_received(held)
 
     def _send_whole(
         self, cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes
     ) -> None:
-        """Send status, headers and body; the app vouches that no header breaks out of its line."""
+        """Answer on the ordinary way."""
         if cycle.disconnected:
             return
         if _CLOSE in headers:
             cycle.keep_alive = False
         elif not cycle.keep_alive:
             headers = [*headers, _CLOSE]
-        parts = [STATUS_LINE[status]]
-        for name, value in (*self.server_state.default_headers, *headers):
-            parts += (name, b": ", value, b"\r\n")
-        parts += (b"\r\n", b"" if cycle.scope["method"] == "HEAD" else body)
-        self.transport.write(b"".join(parts))
+        self._write(status, headers, b"" if cycle.scope["method"] == "HEAD" else body)
         cycle.waiting_for_100_continue = False
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         if not cycle.keep_alive:
             self.transport.close()
         cycle.on_response()
+
+    def _write(self, status: int, headers: Headers, body: bytes) -> None:
+        """Write a whole answer; the app vouches that no header breaks out of its line."""
+        parts = [STATUS_LINE[status]]
+        for name, value in self.server_state.default_headers:
+            parts += (name, b": ", value, b"\r\n")
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
+        parts += (b"\r\n", body)
+        self.transport.write(b"".join(parts))
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def _rest(self) -> None:
+        """Wait for the next request, for as long as an idle connection may."""
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._set_alarm(self.timeout_keep_alive)
+
+    def _set_alarm(self, after_s: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            after_s, self.timeout_keep_alive_handler
+        )

@@ -36,7 +36,7 @@ class Body:
         self, headers: Mapping[bytes, bytes], spec: TensorSpec, settings: Settings
     ) -> None:
         self._spec = spec
-        self._encoding = headers.get(b"content-encoding", b"").decode("latin-1")
+        self.encoding = headers.get(b"content-encoding", b"").decode("latin-1")
         self._shape = headers[b"x-shape"].decode("latin-1") if b"x-shape" in headers else None
         self._settings = settings
         self._content_type = headers.get(b"content-type", b"").decode("latin-1")
@@ -51,9 +51,9 @@ class Body:
                 expected=", ".join(known),
             )
 
-        self._max_bytes = settings.max_body_bytes
+        self.max_bytes = settings.max_body_bytes
         if self.media == JSON:
-            self._max_bytes = min(self._max_bytes, settings.max_json_bytes)
+            self.max_bytes = min(self.max_bytes, settings.max_json_bytes)
 
     @property
     def is_picture(self) -> bool:
@@ -76,9 +76,9 @@ class Body:
             DeadlineExceededError: It does not end in time.
             ClientGoneError: The connection closes first.
         """
-        body = await read_body(receive, headers, ticket, watch, max_bytes=self._max_bytes)
-        if self._encoding:
-            return compression.decompress(body, self._encoding, max_bytes=self._max_bytes)
+        body = await read_body(receive, headers, ticket, watch, max_bytes=self.max_bytes)
+        if self.encoding:
+            return compression.decompress(body, self.encoding, max_bytes=self.max_bytes)
         return body
 
     def parse(self, body: bytes, options: Options) -> tuple[Rows, dict[str, Any]]:

@@ -11,6 +11,7 @@ from starlette.datastructures import State
 from starlette.types import Message, Receive, Send
 
 from service.api.errors import problem_of
+from service.api.express import Express
 from service.api.operations import Operations
 from service.api.records import record
 from service.api.requests import RequestIds, headers_of
@@ -23,12 +24,16 @@ class Edge:
 
     Args:
         app: Models, health, metrics and documentation, and the lifespan.
+
+    Attributes:
+        express: A short way to the operations, for a server that can take it.
     """
 
     def __init__(self, app: FastAPI) -> None:
         self.app = app
-        self.operations = Operations()
-        self.request_ids = RequestIds()
+        self._operations = Operations()
+        self._request_ids = RequestIds()
+        self.express = Express(self._operations.plans, self._request_ids)
 
     @property
     def state(self) -> State:
@@ -40,10 +45,10 @@ class Edge:
             await self.app(scope, receive, send)
             return
         headers = headers_of(scope)
-        request_id = self.request_ids.of(headers)
+        request_id = self._request_ids.of(headers)
         exchange = scope[EXCHANGE] = Exchange(runtime_of(scope), scope["method"], request_id)
         try:
-            answer = await self.operations.answer(exchange, scope, headers, receive)
+            answer = await self._operations.answer(exchange, scope, headers, receive)
             if answer is None:
                 await self.app(scope, receive, partial(_send_marked, exchange, send))
             else:

@@ -51,16 +51,15 @@ class RequestIds:
 
     def of(self, headers: Mapping[bytes, bytes]) -> bytes:
         """Take the client's id over when it is harmless, else make one."""
+        return self.theirs(headers) or self.make()
+
+    @staticmethod
+    def theirs(headers: Mapping[bytes, bytes]) -> bytes | None:
         theirs = headers.get(b"x-request-id")
-        return theirs if theirs is not None and is_request_id(theirs) else self.make()
+        return theirs if theirs is not None and _REQUEST_ID.fullmatch(theirs) else None
 
     def make(self) -> bytes:
         return b"%s%08x" % (self._process, next(self._numbers))
-
-
-def is_request_id(text: bytes) -> bool:
-    """Whether a client's id may go into logs and answers."""
-    return _REQUEST_ID.fullmatch(text) is not None
 
 
 def timeout_of(headers: Mapping[bytes, bytes], longest_s: float) -> float:

@@ -1,0 +1,183 @@
+"""The usual request without a task: a head that is known, a body that is whole, one queue.
+
+Clients on a kept connection send the same head again and again, byte for byte. Once the ordinary
+way has read such a head, what follows from it is kept under its bytes; when it comes again with
+its whole body in one piece, the body goes straight to the queue and the answer straight back to
+the connection. Everything else, and whatever is in doubt, takes the ordinary way through ASGI,
+which gives the same answers.
+"""
+
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Final
+
+from service.api.errors import outcome_of, problem_of
+from service.api.operations import parse, render
+from service.api.plans import Plan, Plans, Wish
+from service.api.records import record
+from service.api.requests import RequestIds, headers_of, timeout_of
+from service.api.responses import Headers, WholeAnswer
+from service.api.runtime import Exchange, Runtime, Scope
+from service.bodies.negotiation import PNG
+from service.errors import ClientGoneError, HourglassError
+from service.inference import operations
+from service.inference.batcher import Batcher, Outputs
+from service.inference.ticket import Ticket
+
+_END_OF_HEAD: Final = b"\r\n\r\n"
+
+# heads of honest clients are few; this bounds what the others can make the server keep
+_KEPT_MAX: Final = 1024
+
+# a head with one of these asks for more than a body and an answer
+_UNUSUAL: Final = frozenset({b"expect", b"transfer-encoding", b"upgrade", b"connection"})
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What follows from the bytes of a head.
+
+    Attributes:
+        body_bytes: Length of the body that belongs to it.
+        request_id: The client's own, where it sends always the same.
+    """
+
+    plan: Plan
+    body_bytes: int
+    timeout_s: float
+    request_id: bytes | None
+
+
+class Express:
+    """The short way of requests whose heads have come before.
+
+    Args:
+        plans: Of the ordinary way.
+        request_ids: Makes the ids of requests without one.
+    """
+
+    def __init__(self, plans: Plans, request_ids: RequestIds) -> None:
+        self._plans = plans
+        self._request_ids = request_ids
+        self._heads: dict[bytes, _Head] = {}
+        self._changes = -1
+
+    def take(self, data: bytes, runtime: Runtime, reply: WholeAnswer) -> Ticket | None:
+        """Answer the one whole request that *data* is; ``None`` when the ordinary way must.
+
+        Returns:
+            The request's ticket, by which its client may leave.
+        """
+        end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+        head = self._heads.get(data[:end])
+        if head is None or len(data) - end != head.body_bytes:
+            return None
+        if runtime.registry.changes != self._changes:
+            self._heads.clear()
+            return None
+        plan = head.plan
+        batcher = plan.live.autoencoder.batchers.get(plan.operation)
+        if batcher is None:
+            return None
+        exchange = Exchange(runtime, "POST", head.request_id or self._request_ids.make())
+        exchange.follow(plan.live, plan.operation, plan.template)
+        exchange.ticket.deadline = exchange.ticket.started + head.timeout_s
+        is_taken = _Call(plan, exchange, reply).start(data[end:], batcher)
+        return exchange.ticket if is_taken else None
+
+    def learn(self, data: bytes, scope: Scope, runtime: Runtime) -> None:
+        """Keep the head at the beginning of *data*, which the ordinary way reads as *scope*."""
+        head = self._read(scope, runtime)
+        if head is None:
+            return
+        if runtime.registry.changes != self._changes or len(self._heads) >= _KEPT_MAX:
+            self._heads.clear()
+            self._changes = runtime.registry.changes
+        self._heads[data[: data.find(_END_OF_HEAD) + len(_END_OF_HEAD)]] = head
+
+    def _read(self, scope: Scope, runtime: Runtime) -> _Head | None:
+        headers = headers_of(scope)
+        is_usual = (
+            scope["method"] == "POST"
+            and scope["http_version"] == "1.1"
+            and _UNUSUAL.isdisjoint(headers)
+            and headers.get(b"content-length", b"").isdigit()
+        )
+        plan = self._plans.find(scope, headers, runtime.registry.changes) if is_usual else None
+        if plan is None or not _is_plain(plan):
+            return None
+        body_bytes = int(headers[b"content-length"])
+        if body_bytes > plan.body.max_bytes:
+            return None
+        return _Head(
+            plan=plan,
+            body_bytes=body_bytes,
+            timeout_s=timeout_of(headers, runtime.settings.request_timeout_s),
+            request_id=self._request_ids.theirs(headers),
+        )
+
+
+def _is_plain(plan: Plan) -> bool:
+    """Whether parsing is quick, and one run of the operation's own graph is all it takes."""
+    if plan.operation == operations.ANOMALY_SCORE:
+        is_one_run = plan.media != PNG and not plan.wish.wants_features
+    else:
+        is_one_run = True
+    return is_one_run and not plan.body.encoding and not plan.body.is_costly(plan.wish.options)
+
+
+class _Call:
+    """One request on its short way."""
+
+    __slots__ = ("_exchange", "_plan", "_reply", "_wish")
+
+    def __init__(self, plan: Plan, exchange: Exchange, reply: WholeAnswer) -> None:
+        self._plan = plan
+        self._exchange = exchange
+        self._reply = reply
+        self._wish = plan.wish
+
+    def start(self, data: bytes, batcher: Batcher) -> bool:
+        """Queue the body's rows; ``False`` when its options ask for more than one run."""
+        ticket = self._exchange.ticket
+        try:
+            try:
+                rows, self._wish = parse(self._plan, data)
+            finally:
+                ticket.parse_s = perf_counter() - ticket.started
+            if self._wish.wants_features:
+                return False
+            ticket.rows = len(rows)
+            batcher.submit(rows, ticket, self._finish)
+        except Exception as error:  # noqa: BLE001 - ours by the table, any other as a bare 500
+            self._fail(error)
+        return True
+
+    def _finish(self, outcome: Outputs | HourglassError) -> None:
+        if isinstance(outcome, HourglassError):
+            self._fail(outcome)
+            return
+        exchange = self._exchange
+        try:
+            answer = render(self._plan, self._wish, outcome[0], exchange.ticket)
+        except Exception as error:  # noqa: BLE001 - nobody else of the batch may suffer from it
+            self._fail(error)
+            return
+        exchange.count("ok")
+        self._send(*answer)
+
+    def _fail(self, error: Exception) -> None:
+        exchange = self._exchange
+        exchange.fault = error
+        exchange.count(outcome_of(error))
+        if isinstance(error, ClientGoneError):
+            record(exchange)
+            return
+        problem = problem_of(error, exchange.request_id.decode())
+        self._send(problem.status, problem.headers, problem.body)
+
+    def _send(self, status: int, headers: Headers, body: bytes) -> None:
+        exchange = self._exchange
+        exchange.status = status
+        length = (b"content-length", b"%d" % len(body))
+        self._reply(status, [*headers, length, *exchange.marks], body)
+        record(exchange)

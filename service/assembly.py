@@ -9,14 +9,14 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
 from service.errors import InferenceError, PackageError, UnavailableError
 from service.inference import operations
 from service.inference.autoencoder import Autoencoder
-from service.inference.batcher import Batcher
+from service.inference.batcher import Batcher, Place
 from service.inference.batching import pad
 from service.inference.cost import CostModel, batch_sizes, measure_cost
 from service.inference.graphs import (
@@ -49,6 +49,9 @@ SessionFactory: TypeAlias = Callable[[bytes, Device], Session]
 # plain; above this the memory of four copies weighs more
 JOIN_MAX_BYTES: Final = 64 * 1024 * 1024
 
+# larger batches were slower on a CPU (cache), and keep everybody waiting
+AUTO_MAX_ROWS: Final = 128
+
 # rows of a free axis to warm up with, where no golden rows say better
 FREE_AXIS_LENGTH: Final = 64
 
@@ -70,9 +73,9 @@ class Engine:
         lane: The device's thread.
         make_session: ``OrtSession`` or a fake.
         metrics: Where series are started.
-        max_batch_rows: Rows in a run at most.
+        max_batch_rows: Rows in a run at most, or what is useful for each operation.
         max_queue_rows: Rows that may wait for one operation.
-        delay_s: See *Batcher*.
+        max_wait_s: See *Batcher*, as *delay_s* and *place*.
         join_max_bytes: Above this a model has only ``encode`` and ``decode`` sessions.
         on_device_lost: Called when the device can no longer answer.
         stopping: Set when models that are still being loaded are not wanted any more.
@@ -84,9 +87,11 @@ class Engine:
     lane: Lane
     make_session: SessionFactory
     metrics: Metrics
-    max_batch_rows: int = 64
+    max_batch_rows: int | Literal["auto"] = "auto"
     max_queue_rows: int = 4096
+    max_wait_s: float = float("inf")
     delay_s: float = 0.0
+    place: Place = "auto"
     join_max_bytes: int = JOIN_MAX_BYTES
     on_device_lost: Callable[[], None] = lambda: None
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -109,7 +114,9 @@ def make_engine(
         metrics=metrics,
         max_batch_rows=settings.max_batch_rows,
         max_queue_rows=settings.max_queue_rows,
+        max_wait_s=settings.max_queue_wait_ms / 1e3,
         delay_s=settings.queue_delay_s,
+        place=settings.run_place,
         on_device_lost=on_device_lost,
     )
 
@@ -283,24 +290,37 @@ class _Assembly:
         return self._engine.metrics.operation(manifest.name, str(manifest.version), operation)
 
     def _batcher(self, operation: str, session: Session, metrics: OperationMetrics) -> Batcher:
-        engine, manifest = self._engine, self._manifest
-        largest = min(engine.max_batch_rows, manifest.max_batch_rows or engine.max_batch_rows)
-        sizes = batch_sizes(largest)
+        engine = self._engine
+        is_cuda = engine.device.kind == "cuda"
+        sizes = batch_sizes(self._largest_batch())
+        cost = self._measure(session, self._sample(operation), sizes)
+        largest = sizes[-1]
+        if engine.max_batch_rows == "auto":
+            largest = min(largest, cost.useful_rows)
         return Batcher(
             session,
             engine.lane,
-            cost=self._measure(session, self._sample(operation), sizes),
+            cost=cost,
             metrics=metrics,
             max_batch_rows=largest,
             max_queue_rows=engine.max_queue_rows,
+            max_wait_s=engine.max_wait_s,
             delay_s=engine.delay_s,
             # a GPU library tunes itself to every new shape: give it few
-            buckets=sizes if engine.device.kind == "cuda" else (),
+            buckets=sizes if is_cuda else (),
+            # and a GPU's session wants to be called from one thread
+            place="thread" if is_cuda else engine.place,
             on_device_lost=engine.on_device_lost,
         )
 
+    def _largest_batch(self) -> int:
+        """Rows in a run at most, by the settings and the manifest."""
+        wanted = self._engine.max_batch_rows
+        largest = AUTO_MAX_ROWS if wanted == "auto" else wanted
+        return min(largest, self._manifest.max_batch_rows or largest)
+
     def _measure(self, session: Session, sample: Rows, sizes: list[int]) -> CostModel:
-        """Warm the session up at every size and keep the times; see that it answers each row."""
+        """Warm the session up, at every size where each counts, and keep the times."""
 
         def run(size: int) -> None:
             if self._engine.stopping.is_set():

@@ -35,9 +35,26 @@ class Settings(BaseSettings):
     )
     device_id: Annotated[int, Field(ge=0)] = Field(0, description="Which GPU.")
     intra_op_threads: Count = Field(1, description="Threads that share one run on the CPU.")
-    max_batch_rows: Count = Field(64, description="Rows in a run at most.")
+    max_batch_rows: Count | Literal["auto"] = Field(
+        "auto",
+        description="Rows in a run at most; auto takes for each model and operation what its"
+        " measured cost makes useful, up to 128.",
+    )
     max_queue_rows: Count = Field(
         4096, description="Rows that may wait for each operation of a model; more are refused."
+    )
+    max_queue_wait_ms: Annotated[float, Field(gt=0)] = Field(
+        1_000,
+        description="Work that may wait for each operation of a model, by what its runs were"
+        " seen to cost; whoever finds more is refused.",
+    )
+    parallel_runs: Count | Literal["auto"] = Field(
+        "auto", description="Runs at the same time on the CPU; auto takes the cores it may use."
+    )
+    run_place: Literal["auto", "loop", "thread"] = Field(
+        "auto",
+        description="Where runs happen: each in the event loop, each in a thread, or the cheap"
+        " ones in the loop.",
     )
     max_request_rows: Count = Field(4096, description="Rows of one request.")
     queue_delay_ms: Milliseconds = Field(

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter, thread_time
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -35,6 +35,8 @@ from service.specs import Rows
 logger = logging.getLogger(__name__)
 
 Outputs: TypeAlias = tuple[Rows, ...]
+
+Place: TypeAlias = Literal["auto", "loop", "thread"]
 
 Done: TypeAlias = Callable[[Outputs | HourglassError], None]
 """Told once, in the loop, how a job ended; raises nothing."""
@@ -128,7 +130,7 @@ class Batcher:
         max_wait_s: Seconds of work that may wait; whoever finds more is refused.
         delay_s: How long a batch that is not full waits for company; 0 is right on a CPU.
         buckets: Ascending batch sizes to pad to, where the device likes fixed shapes.
-        may_run_in_loop: Whether cheap runs may happen in the event loop.
+        place: Where runs happen: each in the loop, each in a thread, or where it is cheaper.
         on_device_lost: Called by every run that finds that the device can no longer answer.
     """
 
@@ -144,7 +146,7 @@ class Batcher:
         max_wait_s: float = float("inf"),
         delay_s: float = 0.0,
         buckets: Sequence[int] = (),
-        may_run_in_loop: bool = True,
+        place: Place = "auto",
         on_device_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._session = session
@@ -158,7 +160,9 @@ class Batcher:
         self._delay_s = delay_s
         self._buckets = buckets
         self._on_device_lost = on_device_lost
-        self._may_run_in_loop = may_run_in_loop and not session.has_control_flow
+        self._place: Place = place
+        if place == "auto" and session.has_control_flow:
+            self._place = "thread"  # its time may depend on the values
         self._slow_runs = 0
         self._row_s = 1 / cost.rows_per_s
         self._pace = 1.0
@@ -369,7 +373,7 @@ class Batcher:
         count = len(rows)
         expected_s = self._cost.run_s(count, rows.size // count)
         self.spent_s += expected_s
-        if self._may_run_in_loop and expected_s < IN_LOOP_MAX_S:
+        if self._place == "loop" or (self._place == "auto" and expected_s < IN_LOOP_MAX_S):
             self._run_in_loop(batch, rows)
         else:
             run = _Run(batch, count, expected_s)
@@ -390,8 +394,8 @@ class Batcher:
     def _note_run_in_loop(self, seconds: float) -> None:
         """Move the graph to the thread for good when it is slow several times in a row."""
         self._slow_runs = self._slow_runs + 1 if seconds > IN_LOOP_LIMIT_S else 0
-        if self._slow_runs == IN_LOOP_SLOW_RUNS:
-            self._may_run_in_loop = False
+        if self._slow_runs == IN_LOOP_SLOW_RUNS and self._place == "auto":
+            self._place = "thread"
 
     def _run_ended(self, run: _Run, outcome: "tuple[Outputs, float] | BaseException") -> None:
         self._running.discard(run)

@@ -19,6 +19,10 @@ LONG_RUN_S: Final = 0.02
 # after a run this long, larger batches are taken to cost in proportion
 LAST_RUN_S: Final = 0.1
 
+# a batch is saturated when so many doublings together win less than this factor of speed
+SATURATED_AFTER: Final = 2
+WINS_NOTHING: Final = 1.05
+
 # giving a run to a thread and its answers back to the loop, measured; a run in the loop is
 # spared it, so one that is shorter than two of them belongs there
 HAND_OVER_S: Final = 0.15e-3
@@ -120,6 +124,7 @@ def measure_cost(
 
     The shortest of three: a disturbance only ever makes a run longer. Long runs are made once,
     and after two sizes none once one is very long, so that a slow model too is up in seconds.
+    Nor are larger batches tried once two doublings have won nothing.
 
     Args:
         run: Makes a run of so many rows.
@@ -132,9 +137,20 @@ def measure_cost(
         first = _timed(run, size)
         is_long = first > LONG_RUN_S
         seconds.append(first if is_long else min(_timed(run, size) for _ in range(REPEATS)))
-        if first > LAST_RUN_S and len(seconds) > 1 and not thorough:
+        if not thorough and _is_enough(sizes, seconds, first):
             break
     return CostModel(tuple(sizes[: len(seconds)]), tuple(seconds), row_elements)
+
+
+def _is_enough(sizes: Sequence[int], seconds: Sequence[float], last_run_s: float) -> bool:
+    """Whether measuring still larger batches would teach nothing, or take too long."""
+    number = len(seconds)
+    if number > 1 and last_run_s > LAST_RUN_S:
+        return True
+    if number <= SATURATED_AFTER:
+        return False
+    before = number - 1 - SATURATED_AFTER
+    return sizes[number - 1] / seconds[-1] < WINS_NOTHING * sizes[before] / seconds[before]
 
 
 def batch_sizes(largest: int) -> list[int]:

@@ -36,7 +36,6 @@ from service.repository.golden import GoldenRows, read_golden_rows
 from service.repository.manifest import Manifest
 from service.repository.packages import Package
 from service.scoring.calibration import Calibration, read_calibration
-from service.scoring.measures import Scores
 from service.scoring.verdicts import Rule, choose_rule
 from service.settings import Settings
 from service.specs import Rows, TensorSpec
@@ -148,10 +147,6 @@ class LiveModel:
     @property
     def version(self) -> str:
         return str(self.manifest.version)
-
-    def observe(self, scores: Scores) -> None:
-        """Feed the score metrics, by the default threshold whatever a client asked for."""
-        self.metrics.scores.take(scores)
 
 
 def assemble(package: Package, engine: Engine) -> LiveModel:

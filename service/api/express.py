@@ -13,7 +13,7 @@ from typing import Final
 
 from service.api.errors import outcome_of, problem_of
 from service.api.operations import parse, render
-from service.api.plans import Plan, Plans, Wish
+from service.api.plans import Plan, Plans
 from service.api.records import record
 from service.api.requests import RequestIds, headers_of, timeout_of
 from service.api.responses import Headers, WholeAnswer
@@ -31,6 +31,7 @@ _KEPT_MAX: Final = 1024
 
 # a head with one of these asks for more than a body and an answer
 _UNUSUAL: Final = frozenset({b"expect", b"transfer-encoding", b"upgrade", b"connection"})
+
 
 @dataclass(frozen=True, slots=True)
 class _Head:
@@ -79,7 +80,7 @@ class Express:
         if batcher is None:
             return None
         exchange = Exchange(runtime, "POST", head.request_id or self._request_ids.make())
-        exchange.follow(plan.live, plan.operation, plan.template)
+        exchange.follow(plan.model, plan.metrics, plan.template)
         exchange.ticket.deadline = exchange.ticket.started + head.timeout_s
         is_taken = _Call(plan, exchange, reply).start(data[end:], batcher)
         return exchange.ticket if is_taken else None

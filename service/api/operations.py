@@ -12,7 +12,14 @@ from typing import TypeAlias
 from starlette.types import Receive
 
 from service.api.errors import make_problem, outcome_of
-from service.api.outputs import render_rows, render_scores, timing_headers
+from service.api.outputs import (
+    ARRAYS,
+    render_array,
+    render_rows,
+    render_scores,
+    rule_headers,
+    timing_header,
+)
 from service.api.plans import Plan, Plans, Wish, make_plan, route_of
 from service.api.requests import Watch, timeout_of
 from service.api.responses import Headers
@@ -22,8 +29,7 @@ from service.bodies.picture import check_tiles
 from service.errors import HourglassError, InvalidRowsError
 from service.inference import operations
 from service.inference.ticket import Ticket
-from service.scoring.measures import Scores
-from service.scoring.verdicts import Rule, Verdicts, judge
+from service.scoring.verdicts import judge
 from service.specs import Rows
 
 Answer: TypeAlias = tuple[int, Headers, bytes]
@@ -52,7 +58,7 @@ class Operations:
         try:
             plan = self.plans.find(scope, headers, exchange.runtime.registry.changes)
             if plan is not None and exchange.method == "POST":
-                exchange.follow(plan.live, plan.operation, plan.template)
+                exchange.follow(plan.model, plan.metrics, plan.template)
             else:
                 made = self._make_plan(exchange, scope, headers)
                 if not isinstance(made, Plan):
@@ -83,7 +89,8 @@ class Operations:
             return _refuse_method(exchange)
         runtime = exchange.runtime
         live = runtime.registry.resolve(route.model, route.version)
-        exchange.follow(live, route.operation, route.template)
+        model, metrics = (live.name, live.version), live.operation_metrics[route.operation]
+        exchange.follow(model, metrics, route.template)
         plan = make_plan(route, live, scope, headers, runtime.settings)
         self.plans.keep(scope, headers, plan)
         return plan
@@ -135,9 +142,7 @@ def parse(plan: Plan, data: bytes) -> tuple[Rows, Wish]:
     return rows, wish
 
 
-async def _compute(
-    plan: Plan, rows: Rows, wish: Wish, ticket: Ticket
-) -> tuple[Rows, Rows | None]:
+async def _compute(plan: Plan, rows: Rows, wish: Wish, ticket: Ticket) -> tuple[Rows, Rows | None]:
     """Give what the operation gives, and the error of every feature where it is wanted."""
     model = plan.live.autoencoder
     match plan.operation:
@@ -155,21 +160,19 @@ async def _compute(
 def render(
     plan: Plan, wish: Wish, result: Rows, ticket: Ticket, *, errors: Rows | None = None
 ) -> Answer:
-    """Make the answer of what the model gave."""
+    """Make the answer of what the model gave, and feed the score metrics."""
     started = perf_counter()
-    if plan.operation == operations.ANOMALY_SCORE:
-        plan.live.observe(result)
-        verdicts = _verdicts(plan, wish.rule, result)
-        headers, body = render_scores(verdicts, errors, plan.media, plan.live)
+    live, media, rule = plan.live, plan.media, wish.rule
+    if rule is not None:
+        live.metrics.scores.take(result)
+    if media in ARRAYS:
+        headers, body = render_array(result, media)
+        if rule is not None:  # an array holds the scores alone
+            headers = headers + rule_headers(rule)
+    elif rule is not None:
+        verdicts = judge(result, rule, live.calibration)
+        headers, body = render_scores(verdicts, errors, media, live)
     else:
-        headers, body = render_rows(result, plan.media, plan.operation, plan.live)
+        headers, body = render_rows(result, media, plan.operation, live)
     ticket.render_s = perf_counter() - started
-    return 200, [*headers, *timing_headers(plan.live, ticket)], body
-
-
-def _verdicts(plan: Plan, rule: Rule | None, scores: Scores) -> Verdicts:
-    if rule is None:
-        raise AssertionError("scores have a rule")
-    if plan.media != JSON:  # an array holds the scores alone
-        return Verdicts(rule, scores)
-    return judge(scores, rule, plan.live.calibration)
+    return 200, [*headers, plan.version_header, timing_header(ticket)], body

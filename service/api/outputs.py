@@ -20,6 +20,8 @@ FIELDS: Final = {
     operations.RECONSTRUCT: "reconstructions",
 }
 
+ARRAYS: Final = (NPY, RAW)
+
 _PLAIN: Final = (JSON, NPY, RAW)
 _WITH_PICTURES: Final = (*_PLAIN, PNG)
 
@@ -36,19 +38,17 @@ def offered(live: LiveModel, operation: str) -> tuple[str, ...]:
 
 
 def render_rows(rows: Rows, media: str, operation: str, live: LiveModel) -> tuple[Headers, bytes]:
-    """Render the answer of *encode*, *decode* or *reconstruct*."""
+    """Render the answer of *encode*, *decode* or *reconstruct*, as JSON or as a picture."""
     if media == JSON:
         fields = {"model": live.name, "version": live.version, FIELDS[operation]: rows}
         return _content(JSON), json.render(fields)
-    if media == PNG:
-        return _content(PNG), picture.render(rows, _output(live))
-    return _render_array(rows, media)
+    return _content(PNG), picture.render(rows, _output(live))
 
 
 def render_scores(
     verdicts: Verdicts, errors: Rows | None, media: str, live: LiveModel
 ) -> tuple[Headers, bytes]:
-    """Render the answer of *anomaly-score*.
+    """Render the answer of *anomaly-score*, as JSON or as a heat map.
 
     Args:
         verdicts: Scores and what follows from them.
@@ -58,34 +58,38 @@ def render_scores(
     """
     if media == JSON:
         return _content(JSON), json.render(_score_fields(verdicts, errors, live))
-    if media == PNG:
-        if errors is None or live.calibration is None:
-            raise AssertionError("a heat map is offered only with a calibration")
-        high = live.calibration.heat_map_high
-        headers, body = _content(PNG), picture.render_heat_map(errors, live.manifest.input, high)
-    else:
-        headers, body = _render_array(verdicts.scores, media)
-    return [*headers, *_rule_headers(verdicts.rule)], body
+    if errors is None or live.calibration is None:
+        raise AssertionError("a heat map is offered only with a calibration")
+    high = live.calibration.heat_map_high
+    body = picture.render_heat_map(errors, live.manifest.input, high)
+    return _content(PNG) + rule_headers(verdicts.rule), body
 
 
-def timing_headers(live: LiveModel, ticket: Ticket) -> Headers:
-    """Name the version that answered, and the milliseconds of each phase."""
+def render_array(rows: Rows, media: str) -> tuple[Headers, bytes]:
+    """Render rows or scores as one array, in one of *ARRAYS*."""
+    if media == NPY:
+        return _content(NPY), npy.render(rows)
+    return _raw_headers(rows.shape, rows.dtype), raw.render(rows)
+
+
+@lru_cache(maxsize=256)
+def rule_headers(rule: Rule) -> Headers:
+    """Name measure and threshold of an answer that has no room for them."""
+    headers = [(b"x-metric", rule.measure.encode())]
+    if rule.threshold is not None:
+        headers.append((b"x-threshold", json.render_number(shortest(rule.threshold))))
+    return headers
+
+
+def timing_header(ticket: Ticket) -> tuple[bytes, bytes]:
+    """Tell the milliseconds of each phase."""
     timing = b"parse;dur=%.3f, queue;dur=%.3f, infer;dur=%.3f, render;dur=%.3f" % (
         ticket.parse_s * 1e3,
         ticket.queue_s * 1e3,
         ticket.infer_s * 1e3,
         ticket.render_s * 1e3,
     )
-    return [(b"x-model-version", live.version.encode()), (b"server-timing", timing)]
-
-
-@lru_cache(maxsize=256)
-def _rule_headers(rule: Rule) -> Headers:
-    """Name measure and threshold of an answer that holds the scores alone."""
-    headers = [(b"x-metric", rule.measure.encode())]
-    if rule.threshold is not None:
-        headers.append((b"x-threshold", json.render_number(shortest(rule.threshold))))
-    return headers
+    return (b"server-timing", timing)
 
 
 def _score_fields(verdicts: Verdicts, errors: Rows | None, live: LiveModel) -> dict[str, Any]:
@@ -111,12 +115,6 @@ def shortest(threshold: float) -> float | np.float32:
     with np.errstate(over="ignore"):  # a client's own threshold may be any number
         single = np.float32(threshold)
     return single if float(single) == threshold else threshold
-
-
-def _render_array(rows: Rows, media: str) -> tuple[Headers, bytes]:
-    if media == NPY:
-        return _content(NPY), npy.render(rows)
-    return _raw_headers(rows.shape, rows.dtype), raw.render(rows)
 
 
 @lru_cache(maxsize=256)

@@ -16,6 +16,7 @@ from service.api.runtime import Scope
 from service.assembly import LiveModel
 from service.bodies.negotiation import choose
 from service.inference import operations
+from service.metrics import OperationMetrics
 from service.scoring.verdicts import Rule, choose_rule
 from service.settings import Settings
 from service.specs import TensorSpec
@@ -65,6 +66,9 @@ class Plan:
 
     Attributes:
         template: The route's.
+        model: Name and version.
+        metrics: The operation's series.
+        version_header: Names the version that answers.
         body: How its body is read.
         media: The format of the answer.
         query: Options in the query.
@@ -72,6 +76,9 @@ class Plan:
     """
 
     template: str
+    model: tuple[str, str]
+    metrics: OperationMetrics
+    version_header: tuple[bytes, bytes]
     operation: str
     live: LiveModel
     body: Body
@@ -152,6 +159,9 @@ def make_plan(
     body = Body(headers, _input_spec(live, operation), settings)
     return Plan(
         template=route.template,
+        model=(live.name, live.version),
+        metrics=live.operation_metrics[operation],
+        version_header=(b"x-model-version", live.version.encode()),
         operation=operation,
         live=live,
         body=body,

@@ -8,7 +8,6 @@ from typing import Any, Final, TypeAlias, cast
 from starlette.types import Send
 
 from service.api.responses import WHOLE_ANSWER, Headers, WholeAnswer
-from service.assembly import LiveModel
 from service.inference.ticket import Ticket
 from service.metrics import Metrics, OperationMetrics
 from service.registry import Registry
@@ -91,10 +90,10 @@ class Exchange:
             return [request_id, (b"connection", b"close")]
         return [request_id]
 
-    def follow(self, live: LiveModel, operation: str, route: str) -> None:
+    def follow(self, model: tuple[str, str], metrics: OperationMetrics, route: str) -> None:
         """Note which model answers, and by which route it was asked."""
-        self.model = (live.name, live.version)
-        self.metrics = live.operation_metrics[operation]
+        self.model = model
+        self.metrics = metrics
         self.route = route
 
     def count(self, outcome: str) -> None:

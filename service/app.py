@@ -26,8 +26,8 @@ from service.api.openapi import describe
 from service.api.runtime import STATE, Lifecycle, Runtime, exchange_of
 from service.assembly import SessionFactory, make_engine
 from service.errors import HourglassError
-from service.inference.providers import choose_device
 from service.metrics import Metrics
+from service.placement import server_device
 from service.registry import Registry
 from service.settings import Settings
 
@@ -73,7 +73,10 @@ def create_app(
             yield {STATE: runtime}
         finally:
             lifecycle.is_draining = True
-            await _stop(runtime.registry, loading, settings.drain_timeout_ms / 1000)
+            # sessions on a lost device end the process when they are let go of: C++ destructors
+            # that throw. Nobody waits in them any more, and the process ends without
+            if not lifecycle.is_device_lost:
+                await _stop(runtime.registry, loading, settings.drain_timeout_ms / 1000)
 
     app = FastAPIOffline(
         redoc_url=None,
@@ -96,7 +99,7 @@ def create_app(
 def _make_runtime(
     settings: Settings, lifecycle: Lifecycle, sessions: SessionFactory | None, metrics: Metrics
 ) -> Runtime:
-    device = choose_device(settings.device, settings.device_id)
+    device = server_device(settings)
 
     def lose_device() -> None:
         lifecycle.is_device_lost = True

@@ -8,12 +8,12 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
-from service.errors import InferenceError, PackageError, UnavailableError
+from service.errors import DeviceLostError, InferenceError, PackageError, UnavailableError
+from service.grants import usable_cores
 from service.inference import operations
 from service.inference.autoencoder import Autoencoder
 from service.inference.batcher import Batcher, Place
@@ -28,10 +28,11 @@ from service.inference.graphs import (
     from_pair,
     from_whole,
 )
-from service.inference.lane import Lane
+from service.inference.lane import Lanes
 from service.inference.providers import Device
 from service.inference.session import OrtSession, Session
 from service.metrics import Metrics, ModelMetrics, OperationMetrics
+from service.placement import device_for
 from service.repository.golden import GoldenRows, read_golden_rows
 from service.repository.manifest import Manifest
 from service.repository.packages import Package
@@ -68,8 +69,8 @@ class Engine:
     """What all models of a server share.
 
     Attributes:
-        device: Where sessions are made.
-        lane: The device's thread.
+        device: Where sessions are made, unless a manifest says otherwise.
+        lanes: The threads of each device.
         make_session: ``OrtSession`` or a fake.
         metrics: Where series are started.
         max_batch_rows: Rows in a run at most, or what is useful for each operation.
@@ -77,13 +78,14 @@ class Engine:
         max_wait_s: See *Batcher*, as *delay_s* and *place*.
         join_max_bytes: Above this a model has only ``encode`` and ``decode`` sessions.
         on_device_lost: Called when the device can no longer answer.
+        lost: Sessions on a lost device; they are kept, because their destructors throw.
         stopping: Set when models that are still being loaded are not wanted any more.
         measuring: Held while a run is timed, so that models that load side by side do not
             disturb each other's figures.
     """
 
     device: Device
-    lane: Lane
+    lanes: Lanes
     make_session: SessionFactory
     metrics: Metrics
     max_batch_rows: int | Literal["auto"] = "auto"
@@ -93,6 +95,7 @@ class Engine:
     place: Place = "auto"
     join_max_bytes: int = JOIN_MAX_BYTES
     on_device_lost: Callable[[], None] = lambda: None
+    lost: list[object] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
     measuring: threading.Lock = field(default_factory=threading.Lock)
 
@@ -106,10 +109,11 @@ def make_engine(
     on_device_lost: Callable[[], None] = lambda: None,
 ) -> Engine:
     """Make the engine that *settings* ask for; the server and ``hourglass check`` share it."""
+    parallel = settings.parallel_runs
     return Engine(
         device=device,
-        lane=Lane(f"hourglass-{device}"),
-        make_session=sessions or partial(OrtSession, intra_op_threads=settings.intra_op_threads),
+        lanes=Lanes(usable_cores() if parallel == "auto" else parallel),
+        make_session=sessions or OrtSession,
         metrics=metrics,
         max_batch_rows=settings.max_batch_rows,
         max_queue_rows=settings.max_queue_rows,
@@ -155,10 +159,15 @@ def assemble(package: Package, engine: Engine) -> LiveModel:
     Raises:
         PackageError: The package does not do what its manifest says.
         DeviceUnavailableError: A session came up on another device.
+        DeviceLostError: The device broke.
     """
     assembly = _Assembly(package, engine)
     try:
         return assembly.run()
+    except DeviceLostError:
+        engine.lost.append(assembly)
+        engine.on_device_lost()
+        raise
     except InferenceError as error:
         assembly.undo()
         raise PackageError("a graph fails on the rows that it is tried with") from error
@@ -200,6 +209,7 @@ class _Assembly:
         self._package = package
         self._engine = engine
         self._manifest = package.manifest
+        self._device = device_for(package.manifest, engine.device)
         self._sessions: dict[str, Session] = {}
         self._golden = self._read_golden()
 
@@ -208,7 +218,7 @@ class _Assembly:
         labels = (manifest.name, str(manifest.version))
         graphs = make_graphs(self._package)
         for operation, graph in self._wanted(graphs).items():
-            self._sessions[operation] = engine.make_session(graph, engine.device)
+            self._sessions[operation] = engine.make_session(graph, self._device)
         self._check_golden()
         calibration = self._read_calibration()
         rule = choose_rule(calibration)
@@ -225,7 +235,7 @@ class _Assembly:
         engine.metrics.place(
             *labels,
             provider=provider,
-            device=str(engine.device),
+            device=str(self._device),
             precision=manifest.input.dtype,
             nodes=nodes,
         )
@@ -234,7 +244,7 @@ class _Assembly:
             autoencoder=model,
             calibration=calibration,
             default_rule=rule,
-            device=engine.device,
+            device=self._device,
             provider=provider,
             nodes=nodes,
             metrics=engine.metrics.model(*labels, threshold=rule.threshold),
@@ -271,9 +281,13 @@ class _Assembly:
         metrics = self._operation_metrics(operations.INFER)
 
         def open_everything() -> Batcher:
-            session = self._engine.make_session(everything, self._engine.device)
+            session = self._engine.make_session(everything, self._device)
             try:
                 return self._batcher(operations.INFER, session, metrics)
+            except DeviceLostError:
+                self._engine.lost.append(session)
+                self._engine.on_device_lost()
+                raise
             except BaseException:
                 session.close()
                 raise
@@ -286,7 +300,7 @@ class _Assembly:
 
     def _batcher(self, operation: str, session: Session, metrics: OperationMetrics) -> Batcher:
         engine = self._engine
-        is_cuda = engine.device.kind == "cuda"
+        is_cuda = self._device.kind == "cuda"
         sizes = batch_sizes(self._largest_batch())
         cost = self._measure(session, self._sample(operation), sizes)
         largest = sizes[-1]
@@ -294,7 +308,7 @@ class _Assembly:
             largest = min(largest, cost.useful_rows)
         return Batcher(
             session,
-            engine.lane,
+            engine.lanes.of(str(self._device)),
             cost=cost,
             metrics=metrics,
             max_batch_rows=largest,
@@ -326,7 +340,7 @@ class _Assembly:
 
         elements = sample.size // len(sample)
         # a GPU library tunes itself to every new shape, so each has to have been seen
-        is_cuda = self._engine.device.kind == "cuda"
+        is_cuda = self._device.kind == "cuda"
         with self._engine.measuring:
             return measure_cost(run, sizes, row_elements=elements, thorough=is_cuda)
 

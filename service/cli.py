@@ -11,13 +11,14 @@ from pydantic.fields import FieldInfo
 
 from service import __version__
 from service.app import create_app
+from service.assembly import SessionFactory
 from service.doctor import examine
 from service.errors import ConfigurationError, HourglassError, PackageError
-from service.inference.providers import choose_device
 from service.logs import configure_logging
 from service.packaging import check_package
+from service.placement import server_device
 from service.repository.packages import read_manifest, scan
-from service.server import Server, make_config
+from service.server import EXIT_DEVICE_LOST, Server, end_at_once, make_config
 from service.settings import ENVIRONMENT_PREFIX, Settings
 
 EXIT_FAULT = 1
@@ -25,7 +26,10 @@ EXIT_USAGE = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit status: 0 well, 1 something is wrong, 2 wrongly asked."""
+    """Run one command and give its exit status: 0 well, 1 something is wrong, 2 wrongly asked.
+
+    A server also ends with 3, when it cannot start, and with 4, when its device is lost.
+    """
     options = vars(_parser().parse_args(arguments))
     command = options.pop("command")
     try:
@@ -35,20 +39,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
 
 
-def serve(settings: Settings) -> int:
-    """Serve until a signal comes."""
+def serve(settings: Settings, *, sessions: SessionFactory | None = None) -> int:
+    """Serve until a signal comes, or until the device is lost.
+
+    Args:
+        settings: How this server is to run.
+        sessions: See *create_app*.
+    """
     configure_logging(settings.log_format, settings.log_level)
-    app = create_app(settings)
-    Server(
-        make_config(app, settings), app.state.lifecycle, drain_delay_s=settings.drain_delay_ms / 1e3
-    ).run()
+    app = create_app(settings, sessions=sessions)
+    lifecycle, delay_s = app.state.lifecycle, settings.drain_delay_ms / 1e3
+    # a name, so that what it holds outlives the run: see end_at_once
+    server = Server(make_config(app, settings), lifecycle, drain_delay_s=delay_s)
+    server.run()
+    if lifecycle.is_device_lost:
+        end_at_once(EXIT_DEVICE_LOST)
     return 0
 
 
 def check(settings: Settings) -> int:
     """Load every package as the server would and say what is wrong with it."""
     configure_logging("text", "error")
-    device = choose_device(settings.device, settings.device_id)
+    device = server_device(settings)
     faults = 0
     for location in scan(settings.models):
         try:
@@ -99,9 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     fields = Settings.model_fields
+    device = [name for name in fields if name.startswith(("device", "intra_op", "cuda"))]
     for command, names in (
         (serve, list(fields)),
-        (check, ["models", "device", "device_id", "intra_op_threads", "max_batch_rows"]),
+        (check, ["models", "max_batch_rows", *device]),
         (models, ["models"]),
         (doctor, ["models", "device", "device_id", "intra_op_threads"]),
     ):
@@ -141,6 +154,7 @@ def _settings(flags: dict[str, Any]) -> Settings:
 
 def _faults(error: ValidationError) -> list[str]:
     return [
-        f"{'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg']}"
+        # the first part is the setting; what follows is pydantic's own: a place in a union
+        f"{fault['loc'][0] if fault['loc'] else 'settings'}: {fault['msg']}"
         for fault in error.errors(include_url=False)
     ]

@@ -3,7 +3,6 @@
 Every finding comes from a trial or a file, never from what a library says of itself.
 """
 
-import os
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,12 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from service.inference.providers import Device, cpu_fault, cuda_fault, driver_version
+from service.grants import CGROUPS, affine_cores, cpu_quota, memory_limit_bytes
+from service.inference.providers import Device, cuda_fault, device_fault, driver_version
 from service.repository.packages import scan
 from service.settings import Settings
 
 Verdict: TypeAlias = Literal["ok", "note", "fault"]
-
-CGROUP: Final = Path("/sys/fs/cgroup")
 
 # the process with the bundled model takes 140 MiB; the largest body and its rows come on top
 MEMORY_MIN_BYTES: Final = 256 << 20
@@ -53,15 +51,15 @@ class Finding:
     remedy: str | None = None
 
 
-def examine(settings: Settings, *, cgroup: Path = CGROUP) -> list[Finding]:
+def examine(settings: Settings, *, cgroups: Path = CGROUPS) -> list[Finding]:
     """Look at everything that decides whether and how the service runs here."""
     return [
         _python(),
         _runtime(sorted(_installed())),
         _cpu(),
         *_cuda(settings),
-        _cores(settings, cgroup),
-        _memory(cgroup),
+        _cores(settings, cgroups),
+        _memory(cgroups),
         _repository(settings.models),
     ]
 
@@ -93,7 +91,7 @@ def _runtime(installed: Sequence[str]) -> Finding:
 
 
 def _cpu() -> Finding:
-    fault = cpu_fault()
+    fault = device_fault(Device())
     if fault is not None:
         return Finding("cpu", "fault", fault, "install onnxruntime-gpu (macOS: onnxruntime) anew")
     return Finding("cpu", "ok", "a tiny graph ran and gave the right answer")
@@ -115,17 +113,17 @@ def _cuda(settings: Settings) -> list[Finding]:
     return [found, Finding("cuda", verdict, fault, remedy)]
 
 
-def _cores(settings: Settings, cgroup: Path) -> Finding:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota = _cpu_quota(cgroup)
-    text = f"{usable} usable" + ("" if quota is None else f", of which the cgroup grants {quota:g}")
-    granted = min(usable or 1, quota or float("inf"))
-    if settings.intra_op_threads > max(1, granted):
+def _cores(settings: Settings, cgroups: Path) -> Finding:
+    cores, quota = affine_cores(), cpu_quota(cgroups)
+    text = f"{cores} usable" + ("" if quota is None else f", of which the cgroup grants {quota:g}")
+    granted = min(cores, quota or float("inf"))
+    threads = settings.intra_op_threads
+    if threads != "auto" and threads > max(1, granted):
         return Finding(
             "cores",
             "fault",
-            f"{text}; {settings.intra_op_threads} threads a run would wait for each other",
-            f"set intra_op_threads to {max(1, int(granted))} or grant more",
+            f"{text}; {threads} threads a run would wait for each other",
+            f"set intra_op_threads to {max(1, int(granted))} or auto, or grant more",
         )
     if granted < 1:
         return Finding(
@@ -134,36 +132,14 @@ def _cores(settings: Settings, cgroup: Path) -> Finding:
     return Finding("cores", "ok", text)
 
 
-def _cpu_quota(cgroup: Path) -> float | None:
-    """Cores that the cgroup grants (cpu.max holds quota and period in microseconds)."""
-    match _words(cgroup / "cpu.max"):
-        case [quota, period] if quota.isdecimal() and period.isdecimal() and int(period):
-            return int(quota) / int(period)
-    return None
-
-
-def _memory(cgroup: Path) -> Finding:
-    limit = _limit_bytes(cgroup / "memory.max")
+def _memory(cgroups: Path) -> Finding:
+    limit = memory_limit_bytes(cgroups)
     if limit is None:
         return Finding("memory", "ok", "no limit by the cgroup")
     text = f"the cgroup allows {limit / 2**20:.0f} MiB"
     if limit < MEMORY_MIN_BYTES:
         return Finding("memory", "fault", text, f"allow {MEMORY_MIN_BYTES >> 20} MiB at least")
     return Finding("memory", "ok", text)
-
-
-def _limit_bytes(file: Path) -> int | None:
-    match _words(file):
-        case [limit] if limit.isdecimal():
-            return int(limit)
-    return None
-
-
-def _words(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="ascii").split()
-    except (OSError, UnicodeDecodeError):
-        return []
 
 
 def _repository(models: Path) -> Finding:

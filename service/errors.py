@@ -17,10 +17,13 @@
     ├── DeadlineExceededError         the client's or the server's deadline has passed
     ├── ClientGoneError               nobody is left to answer
     └── InferenceError                the model failed on rows that looked right
+        ├── AllocationError           there was no memory for the run
         └── DeviceLostError           the device is gone until the process restarts
 
 ``service.api.errors`` holds the one table that maps these to status codes.
 """
+
+from typing import Final
 
 
 class HourglassError(Exception):
@@ -139,5 +142,21 @@ class InferenceError(HourglassError):
         self.row = row
 
 
+class AllocationError(InferenceError):
+    """There was no memory for a run: fewer rows may fit, and the same ones another time.
+
+    Attributes:
+        retry_after_s: When asking again makes sense; batches end in less.
+    """
+
+    retry_after_s: Final = 1.0
+
+
 class DeviceLostError(InferenceError):
-    """An error after which the device answers nothing until the process restarts."""
+    """An error after which the device answers nothing until the process restarts.
+
+    Attributes:
+        retry_after_s: When asking again makes sense; about as long as a process takes to come back.
+    """
+
+    retry_after_s: Final = 5.0

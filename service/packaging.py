@@ -100,7 +100,7 @@ def check_package(location: Location, settings: Settings, device: Device) -> lis
     try:
         model = assemble(read_package(location), engine).autoencoder
     finally:
-        engine.lane.close()
+        engine.lanes.close()
     operations = model.operations
     model.close()
     return operations

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 from service.assembly import Engine, LiveModel, assemble
 from service.errors import (
+    DeviceLostError,
     DeviceUnavailableError,
     PackageError,
     UnavailableError,
@@ -56,6 +57,7 @@ class Registry:
         self._required = tuple(required)
         self._entries: dict[str, dict[int, Entry]] = {}
         self.changes = 0
+        self._is_withdrawn = False
 
     def discover(self) -> None:
         """Look what the repository holds.
@@ -129,9 +131,13 @@ class Registry:
         Raises:
             UnknownModelError: No such model or version.
             UnsupportedOperationError: *version* is a label that the model does not have.
-            UnavailableError: It is there but does not serve.
+            UnavailableError: It is there but does not serve, or the device is lost.
         """
         entry = self.find(name, version)
+        if self._is_withdrawn:
+            raise UnavailableError(
+                "the device is lost", retry_after_s=DeviceLostError.retry_after_s
+            )
         if entry.live is None:
             why = "is being loaded" if entry.state == "loading" else "could not be loaded"
             raise UnavailableError(f"the model {why}")
@@ -143,7 +149,8 @@ class Registry:
         await asyncio.gather(*(live.autoencoder.drain() for live in self._live()))
 
     def withdraw(self) -> None:
-        """Show every model as not ready: the device is lost."""
+        """Show every model as not ready and resolve none any more: the device is lost."""
+        self._is_withdrawn = True
         for live in self._live():
             live.metrics.ready.set(0)
 
@@ -155,7 +162,7 @@ class Registry:
                 self._drop(entry.live)
                 entry.live, entry.state = None, "failed"
                 self.changes += 1
-        self._engine.lane.close()
+        self._engine.lanes.close()
 
     async def _load(self, entry: Entry) -> None:
         started = perf_counter()

@@ -1,12 +1,17 @@
-"""Uvicorn with a gentler end: readiness goes first, the listener later, the exit status is 0."""
+"""Uvicorn with a gentler end: readiness goes first, the listener later, the exit status is 0.
+
+When the device is lost the same end comes by itself, with an exit status of its own.
+"""
 
 import asyncio
 import logging
+import os
 import signal
 import socket
+import sys
 from time import monotonic
 from types import FrameType
-from typing import Final
+from typing import Final, NoReturn
 
 import uvicorn
 
@@ -19,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 # how long an open connection may stay silent after the listener is closed
 LAST_REQUESTS_S: Final = 0.5
+
+# whoever restarts the process, and whoever reads its log, should see why (uvicorn takes 3)
+EXIT_DEVICE_LOST: Final = 4
 
 
 def make_config(app: Edge, settings: Settings) -> uvicorn.Config:
@@ -43,8 +51,9 @@ class Server(uvicorn.Server):
 
     Args:
         config: Uvicorn's own.
-        lifecycle: Told when the end begins.
-        drain_delay_s: Seconds from SIGTERM, when readiness goes, to the end of the listener.
+        lifecycle: Told when the end begins, and tells when the device is lost.
+        drain_delay_s: Seconds from SIGTERM, or from the loss of the device, when readiness goes,
+            to the end of the listener.
     """
 
     def __init__(
@@ -90,6 +99,29 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
+        if self._lifecycle.is_device_lost and not self._lifecycle.is_draining:
+            self._end_for_device()
         if monotonic() >= self._stop_at:
             self.should_exit = True
         return await super().on_tick(counter)
+
+    def _end_for_device(self) -> None:
+        """Begin to drain, so that liveness is seen to fail and nobody is left without an answer."""
+        self._lifecycle.is_draining = True
+        self._stop_at = monotonic() + self._drain_delay_s
+        logger.critical(
+            "the device is lost: requests get 503 and the process ends",
+            extra={"delay_s": self._drain_delay_s, "exit_status": EXIT_DEVICE_LOST},
+        )
+
+
+def end_at_once(status: int) -> NoReturn:
+    """End the process without taking anything apart.
+
+    What ONNX Runtime holds on a lost device cannot be let go of: its destructors throw, and the
+    process would die of SIGABRT instead of ending with *status*.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -4,7 +4,7 @@ Built in ``service.cli`` and handed down; nothing reads the environment later.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -13,6 +13,12 @@ ENVIRONMENT_PREFIX = "HOURGLASS_"
 
 Count = Annotated[int, Field(ge=1)]
 Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Mebibytes = Annotated[int, Field(ge=0)]
+
+# what a server and a model may say of how runs are made
+Threads: TypeAlias = Literal["auto"] | Count
+ArenaExtend: TypeAlias = Literal["same_as_requested", "next_power_of_two"]
+ConvolutionSearch: TypeAlias = Literal["heuristic", "exhaustive", "default"]
 
 
 class Settings(BaseSettings):
@@ -34,7 +40,32 @@ class Settings(BaseSettings):
         "auto", description="Where models run; cuda never falls back to the CPU."
     )
     device_id: Annotated[int, Field(ge=0)] = Field(0, description="Which GPU.")
-    intra_op_threads: Count = Field(1, description="Threads that share one run on the CPU.")
+    intra_op_threads: Threads = Field(
+        1,
+        description="Threads that share one run on the CPU; auto takes the cores that affinity and"
+        " cgroup leave, less one for HTTP.",
+    )
+    cuda_memory_limit_mib: Mebibytes = Field(
+        0, description="MiB that the arena of each session may take on a GPU; 0 is no limit."
+    )
+    cuda_arena_extend: ArenaExtend = Field(
+        "same_as_requested",
+        description="How much a GPU arena takes when it grows: same_as_requested or"
+        " next_power_of_two.",
+    )
+    cuda_conv_search: ConvolutionSearch = Field(
+        "heuristic",
+        description="How cuDNN chooses a convolution: heuristic, exhaustive (measures, for seconds"
+        " a shape) or default.",
+    )
+    cuda_tf32: bool = Field(
+        False,
+        description="Let a GPU multiply with ten bits of mantissa; never where scores are"
+        " calibrated.",
+    )
+    cuda_prefer_nhwc: bool = Field(
+        False, description="Let a GPU run convolutions with the channels last."
+    )
     max_batch_rows: Count | Literal["auto"] = Field(
         "auto",
         description="Rows in a run at most; auto takes for each model and operation what its"

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from service.app import create_app
 from service.assembly import SessionFactory
-from service.inference.lane import Lane
+from service.inference.lane import Lane, Lanes
 from service.metrics import Metrics
 from service.settings import Settings
 from tests import tiny
@@ -48,6 +48,13 @@ def lane() -> Iterator[Lane]:
     lane.close()
 
 
+@pytest.fixture
+def lanes() -> Iterator[Lanes]:
+    lanes = Lanes()
+    yield lanes
+    lanes.close()
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with a tabular and a picture model; nobody may write to it."""
@@ -62,7 +69,8 @@ def serve(
     models: Path, *, sessions: SessionFactory | None = None, ready: bool = True, **settings: Any
 ) -> Iterator[TestClient]:
     """Run the real app in process, with its lifespan; wait until it is ready."""
-    app = create_app(Settings(models=models, device="cpu", **settings), sessions=sessions)
+    settings = {"device": "cpu", "parallel_runs": 1} | settings  # a session that is held holds all
+    app = create_app(Settings(models=models, **settings), sessions=sessions)
     with TestClient(app, raise_server_exceptions=False) as client:
         deadline = time.monotonic() + READY_WITHIN_S
         while ready and client.get("/readyz").status_code != 200:

@@ -116,6 +116,32 @@ def poison(features: int = 4) -> tuple[bytes, bytes]:
     return encoder, linear("z", "y", np.ones((1, features)))
 
 
+def swelling(features: int = 4, columns: int = 1 << 20) -> tuple[bytes, bytes]:
+    """An encoder that needs *columns* more columns for a batch whose sum is positive.
+
+    Its code is the sum of the columns, so a batch of zeros gives zeros and needs next to nothing.
+    """
+    encoder = graph(
+        [
+            node("ReduceSum", ["x", "features"], ["sum"], keepdims=1),
+            node("ReduceMax", ["x"], ["largest"], keepdims=0),
+            node("Greater", ["largest", "nothing"], ["is_large"]),
+            node("Where", ["is_large", "columns", "one"], ["width"]),
+            node("Expand", ["sum", "width"], ["wide"]),
+            node("ReduceMean", ["wide", "features"], ["z"], keepdims=1),
+        ],
+        ("x", "float32", [features]),
+        [("z", "float32", [1])],
+        {
+            "features": np.array([1]),
+            "nothing": np.array(0, np.float32),
+            "columns": np.array([1, columns]),
+            "one": np.array([1, 1]),
+        },
+    )
+    return encoder, linear("z", "y", np.ones((1, features)))
+
+
 def slow(features: int = 4, turns: int = 200_000) -> tuple[bytes, bytes]:
     """An encoder that turns in a loop for a while before it gives its input back."""
     body = helper.make_graph(

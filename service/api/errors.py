@@ -7,9 +7,11 @@ from typing import Any, Final
 import orjson
 
 from service.errors import (
+    AllocationError,
     ClientGoneError,
     ConfigurationError,
     DeadlineExceededError,
+    DeviceLostError,
     HourglassError,
     InferenceError,
     InvalidRowsError,
@@ -42,6 +44,8 @@ STATUS: Final[dict[type[HourglassError], int]] = {
     ConfigurationError: 500,
     InferenceError: 500,
     PackageError: 500,
+    AllocationError: 503,
+    DeviceLostError: 503,
     UnavailableError: 503,
     DeadlineExceededError: 504,
 }
@@ -73,6 +77,9 @@ _OUTCOMES: Final = {
     503: "unavailable",
     504: "expired",
 }
+
+# these pass, and say when to come back
+_PASSING: Final = (OverloadedError, UnavailableError, AllocationError, DeviceLostError)
 
 _TEXT_MAX: Final = 500
 
@@ -110,7 +117,7 @@ def problem_of(error: Exception, request_id: str) -> Problem:
         detail = str(error)
         fields = {name: getattr(error, name, None) for name in ("row", "expected", "received")}
     headers = []
-    if isinstance(error, (OverloadedError, UnavailableError)):
+    if isinstance(error, _PASSING):
         headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after_s))))
     return make_problem(status, detail, request_id, fields=fields, headers=headers)
 

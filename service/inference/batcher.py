@@ -15,6 +15,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from service.errors import (
+    AllocationError,
     ClientGoneError,
     DeadlineExceededError,
     DeviceLostError,
@@ -47,6 +48,9 @@ IN_LOOP_MAX_S: Final = 2 * HAND_OVER_S
 IN_LOOP_LIMIT_S: Final = 1e-3
 # one alone may be the machine's doing (seen once in some thousand runs of a model of 0.1 ms)
 IN_LOOP_SLOW_RUNS: Final = 3
+
+# how long batches stay small after one for which there was no memory
+SHRUNK_FOR_S: Final = 60.0
 
 # how much of the pace so far the latest run replaces
 _PACE_WEIGHT: Final = 0.1
@@ -164,6 +168,8 @@ class Batcher:
         if place == "auto" and session.has_control_flow:
             self._place = "thread"  # its time may depend on the values
         self._slow_runs = 0
+        self._memory_rows: int | None = None
+        self._memory_until = 0.0
         self._row_s = 1 / cost.rows_per_s
         self._pace = 1.0
         self._jobs: set[_Job] = set()
@@ -215,6 +221,7 @@ class Batcher:
             OverloadedError: The queue has no room for them.
             DeadlineExceededError: The ticket's time is up.
             ClientGoneError: The ticket's client has left.
+            AllocationError: There is no memory even for one of them.
             InferenceError: The model fails on them.
             UnavailableError: The model is being unloaded.
         """
@@ -318,9 +325,13 @@ class Batcher:
 
     def _capacity(self) -> int:
         """Rows of the next run: fewer while others wait, that their wait is short."""
-        if len(self._queue) > 1 or self._lane.queues > 1:
-            return self._shared_rows
-        return self._max_batch_rows
+        others_wait = len(self._queue) > 1 or self._lane.queues > 1
+        rows = self._shared_rows if others_wait else self._max_batch_rows
+        if self._memory_rows is not None:
+            if perf_counter() < self._memory_until:
+                return min(rows, self._memory_rows)
+            self._memory_rows = None
+        return rows
 
     def _collect(self) -> _Batch:
         """Take the next rows out of the queue, all of one shape."""
@@ -489,13 +500,30 @@ class Batcher:
                 self._fail(part.job, error)
             self._on_device_lost()
             return
+        rows = sum(part.rows for part in batch)
+        if isinstance(error, AllocationError):
+            self._shrink(rows, error)
         batch = self._still_waiting(batch)
         if sum(part.rows for part in batch) > 1:
             self._again.extendleft(reversed(_halves(batch)))
             self._lane.line_up(self)
+        elif batch and isinstance(error, AllocationError):
+            self._fail(batch[0].job, error)
         elif batch:
             logger.error("the model failed on a row", exc_info=error)
             self._fail(batch[0].job, InferenceError(str(error), row=batch[0].start))
+
+    def _shrink(self, rows: int, error: AllocationError) -> None:
+        """Make smaller batches for a while: there was no memory for one of *rows*."""
+        self._memory_rows = max(1, rows // 2)
+        self._memory_until = perf_counter() + SHRUNK_FOR_S
+        logger.warning(
+            "no memory for a run of %d rows; for %g s there will be at most %d",
+            rows,
+            SHRUNK_FOR_S,
+            self._memory_rows,
+            exc_info=error,
+        )
 
     def _still_waiting(self, batch: _Batch) -> _Batch:
         return [part for part in batch if part.job in self._jobs]

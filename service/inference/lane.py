@@ -148,3 +148,29 @@ class Lane:
         self._next()  # the device first: answers can be written while it works
         tell()
         self._schedule()
+
+
+class Lanes:
+    """The lane of every device in use, made when it is first asked for.
+
+    Args:
+        cpu_threads: Runs that may go on at the same time on the CPU.
+    """
+
+    def __init__(self, cpu_threads: int = 1) -> None:
+        self._cpu_threads = cpu_threads
+        self._lanes: dict[str, Lane] = {}
+        self._lock = threading.Lock()  # models load side by side
+
+    def of(self, device: str) -> Lane:
+        """Give the lane of ``cpu``, or of one GPU."""
+        with self._lock:
+            if device not in self._lanes:
+                threads = self._cpu_threads if device == "cpu" else 1
+                self._lanes[device] = Lane(f"hourglass-{device}", threads=threads)
+            return self._lanes[device]
+
+    def close(self) -> None:
+        with self._lock:
+            for lane in self._lanes.values():
+                lane.close()

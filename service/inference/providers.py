@@ -7,13 +7,14 @@ the CPU with two lines in a log. Here a device counts only after a tiny graph ha
 import ctypes
 import logging
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from service.errors import DeviceUnavailableError
+from service.settings import ArenaExtend, ConvolutionSearch
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +24,41 @@ CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
 
 
+_ARENA_EXTEND: Final = {
+    "same_as_requested": "kSameAsRequested",
+    "next_power_of_two": "kNextPowerOfTwo",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceOptions:
+    """How sessions on a device are made.
+
+    Attributes:
+        intra_op_threads: Threads that share one run on the CPU. One is right while HTTP shares
+            the cores.
+        cuda_memory_limit_mib: What the arena of a session may take; 0 is no limit.
+        cuda_arena_extend: How much it takes when it grows.
+        cuda_conv_search: How cuDNN chooses a convolution. A measuring search would begin anew,
+            for seconds, at every new shape.
+        cuda_tf32: Multiply with 10 bits of mantissa: scores leave their calibration.
+        cuda_prefer_nhwc: Convolve with the channels last.
+    """
+
+    intra_op_threads: int = 1
+    cuda_memory_limit_mib: int = 0
+    cuda_arena_extend: ArenaExtend = "same_as_requested"
+    cuda_conv_search: ConvolutionSearch = "heuristic"
+    cuda_tf32: bool = False
+    cuda_prefer_nhwc: bool = False
+
+
+DEFAULT_OPTIONS: Final = DeviceOptions()
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where sessions run.
+    """Where sessions run, and how; its text names the place alone.
 
     Attributes:
         kind: ``cpu`` or ``cuda``.
@@ -34,6 +67,7 @@ class Device:
 
     kind: Literal["cpu", "cuda"] = "cpu"
     index: int = 0
+    options: DeviceOptions = DEFAULT_OPTIONS
 
     def __str__(self) -> str:
         return "cpu" if self.kind == "cpu" else f"cuda:{self.index}"
@@ -51,17 +85,22 @@ class Device:
         return [(CUDA_PROVIDER, self._cuda_options()), CPU_PROVIDER]
 
     def _cuda_options(self) -> dict[str, Any]:
-        return {
+        options = self.options
+        chosen = {
             "device_id": self.index,
-            # a new shape must not start a search of seconds
-            "cudnn_conv_algo_search": "HEURISTIC",
-            # TF32 keeps 10 bits of mantissa: scores would leave their calibration
-            "use_tf32": 0,
-            "arena_extend_strategy": "kSameAsRequested",
+            "cudnn_conv_algo_search": options.cuda_conv_search.upper(),
+            "use_tf32": int(options.cuda_tf32),
+            "prefer_nhwc": int(options.cuda_prefer_nhwc),
+            "arena_extend_strategy": _ARENA_EXTEND[options.cuda_arena_extend],
         }
+        if options.cuda_memory_limit_mib:
+            chosen["gpu_mem_limit"] = options.cuda_memory_limit_mib << 20
+        return chosen
 
 
-def choose_device(wanted: WantedDevice, index: int = 0) -> Device:
+def choose_device(
+    wanted: WantedDevice, index: int = 0, options: DeviceOptions = DEFAULT_OPTIONS
+) -> Device:
     """Settle on a device that was seen to work.
 
     ``auto`` takes CUDA where it works and says in the log what it took and why.
@@ -69,9 +108,10 @@ def choose_device(wanted: WantedDevice, index: int = 0) -> Device:
     Raises:
         DeviceUnavailableError: ``cuda`` was asked for and does not work here.
     """
+    cpu = Device(options=options)
     if wanted == "cpu":
-        return Device()
-    cuda = Device("cuda", index)
+        return cpu
+    cuda = Device("cuda", index, options)
     fault = cuda_fault(cuda)
     if fault is None:
         logger.info("models run on %s", cuda)
@@ -79,12 +119,7 @@ def choose_device(wanted: WantedDevice, index: int = 0) -> Device:
     if wanted == "cuda":
         raise DeviceUnavailableError(f"the device {cuda} was asked for and does not work: {fault}")
     logger.info("models run on cpu: %s", fault)
-    return Device()
-
-
-def cpu_fault() -> str | None:
-    """Run a tiny graph on the CPU and tell what is wrong, ``None`` if nothing is."""
-    return _try_tiny_graph(Device())
+    return cpu
 
 
 def driver_version() -> str | None:
@@ -107,24 +142,27 @@ def _load_driver() -> ctypes.CDLL | None:
 
 
 def cuda_fault(device: Device) -> str | None:
-    """Run a tiny graph on the GPU and tell what is wrong, ``None`` if nothing is."""
+    """Look for what a GPU needs, try it, and tell what is wrong, ``None`` if nothing is."""
     if CUDA_PROVIDER not in ort.get_available_providers():
         return "this build of ONNX Runtime has no CUDA provider"
     if _load_driver() is None:
         return "no NVIDIA driver (libcuda.so.1) on this machine"
     ort.preload_dlls()  # finds CUDA and cuDNN where they came as wheels
-    return _try_tiny_graph(device)
+    return device_fault(device)
 
 
-def _try_tiny_graph(device: Device) -> str | None:
+def device_fault(device: Device) -> str | None:
+    """Run a tiny graph on *device* and tell what is wrong, ``None`` if nothing is."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
     if device.kind != "cpu":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        session = ort.InferenceSession(_doubling(), options, providers=device.providers[:1])
+        session = ort.InferenceSession(
+            _doubling(), options, providers=device.providers[:1], enable_fallback=0
+        )
         answer = session.run(None, {"x": np.ones((1, 1), np.float32)})[0]
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is why CUDA does not work
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is why it does not work
         return " ".join(str(error).split())[:300]
     return None if answer[0, 0] == np.float32(2.0) else "a tiny graph gave a wrong answer"
 

@@ -4,22 +4,24 @@
 ``Any`` ends in this module.
 """
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import onnxruntime as ort
 
-from service.errors import DeviceLostError, DeviceUnavailableError, InferenceError, PackageError
+from service.errors import (
+    AllocationError,
+    DeviceLostError,
+    DeviceUnavailableError,
+    HourglassError,
+    PackageError,
+)
+from service.inference.buffers import Buffers
+from service.inference.failures import translated
 from service.inference.graphs import has_control_flow
-from service.inference.providers import Device
+from service.inference.providers import Device, device_fault
 from service.specs import Rows
 
-logger = logging.getLogger(__name__)
-
-# cudaErrorIllegalAddress, MisalignedAddress, InvalidPc, LaunchFailure and relatives: the
-# context is corrupt and every later call fails as well (CUDA runtime API, error handling)
-_LOST_DEVICE_MARKS = tuple(f"CUDA failure {code}" for code in (700, 714, 715, 716, 717, 718, 719))
 _SILENT = 4  # ONNX Runtime's severity "fatal"
 
 _TERMINATED_MARK = "terminate flag"
@@ -37,6 +39,9 @@ class Stop:
     def __init__(self) -> None:
         self.options = ort.RunOptions()
         self.options.log_severity_level = _SILENT
+        # "no captured graph"; a bound run that does not find the entry raises an exception inside
+        # ONNX Runtime and catches it, which takes 70 us
+        self.options.add_run_config_entry("gpu_graph_id", "-1")
 
     def __call__(self) -> None:
         self.options.terminate = True
@@ -61,7 +66,11 @@ class Session(Protocol):
         ...
 
     def run(self, rows: Rows, stop: Stop | None = None) -> tuple[Rows, ...]:
-        """Compute all outputs; raise *InferenceError*, or *RunStoppedError* after *stop*."""
+        """Compute all outputs; raise *InferenceError*, or *RunStoppedError* after *stop*.
+
+        Among inference errors *AllocationError* says that fewer rows may fit, *DeviceLostError*
+        that nothing will help but a restart.
+        """
         ...
 
     def close(self) -> None:
@@ -72,19 +81,53 @@ class Session(Protocol):
 class OrtSession:
     """A graph in ONNX Runtime, made from bytes, on the device it was meant for.
 
+    One run at a time. On a GPU the rows and outputs of a batch size keep their memory from its
+    first run on, where the batch axis is the only free one.
+
     Args:
         graph: Serialised ONNX graph with one input.
-        device: Where to run. A session that comes up elsewhere is refused.
-        intra_op_threads: Threads that share one run. One is right while HTTP shares the cores.
+        device: Where and how to run. A session that comes up elsewhere is refused.
 
     Raises:
-        PackageError: ONNX Runtime does not take the graph.
+        PackageError: ONNX Runtime does not take the graph, or there is no memory for it.
         DeviceUnavailableError: The session came up on another provider.
+        DeviceLostError: The device broke, now or earlier.
     """
 
-    def __init__(self, graph: bytes, device: Device, *, intra_op_threads: int = 1) -> None:
+    def __init__(self, graph: bytes, device: Device) -> None:
+        self._device = device
+        session = self._open(graph)
+        self.provider: str = session.get_providers()[0]
+        if self.provider != device.provider:
+            raise DeviceUnavailableError(f"a session came up on {self.provider}, not on {device}")
+        self.nodes: Mapping[str, int] = _nodes_by_provider(session)
+        self.has_control_flow = has_control_flow(graph)
+        self._session: Any = session
+        self._buffers = Buffers.made_for(session, device) if device.kind == "cuda" else None
+        self._input: str = session.get_inputs()[0].name
+        self._outputs: list[str] = [output.name for output in session.get_outputs()]
+
+    def run(self, rows: Rows, stop: Stop | None = None) -> tuple[Rows, ...]:
+        try:
+            return tuple(self._run(rows, stop.options if stop else None))
+        except Exception as error:
+            if _TERMINATED_MARK in str(error):
+                raise RunStoppedError from error
+            raise translated(error, self._find_fault) from error
+
+    def close(self) -> None:
+        self._session = self._buffers = None
+
+    def _run(self, rows: Rows, options: ort.RunOptions | None) -> Sequence[Rows]:
+        if self._buffers is not None and self._buffers.take(rows):
+            return self._buffers.run(rows, options)
+        outputs: Sequence[Rows] = self._session.run(self._outputs, {self._input: rows}, options)
+        return outputs
+
+    def _open(self, graph: bytes) -> ort.InferenceSession:
+        device = self._device
         options = ort.SessionOptions()
-        options.intra_op_num_threads = intra_op_threads
+        options.intra_op_num_threads = device.options.intra_op_threads
         options.inter_op_num_threads = 1
         # what goes wrong is raised; on standard error it would break the log, and quote values
         options.log_severity_level = _SILENT
@@ -92,29 +135,28 @@ class OrtSession:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         try:
-            session = ort.InferenceSession(graph, options, providers=device.providers)
-        except Exception as error:
-            raise PackageError("ONNX Runtime does not take the graph") from error
-        self.provider: str = session.get_providers()[0]
-        if self.provider != device.provider:
-            raise DeviceUnavailableError(f"a session came up on {self.provider}, not on {device}")
-        self.nodes: Mapping[str, int] = _nodes_by_provider(session)
-        self.has_control_flow = has_control_flow(graph)
-        self._session: Any = session
-        self._input: str = session.get_inputs()[0].name
-        self._outputs: list[str] = [output.name for output in session.get_outputs()]
-
-    def run(self, rows: Rows, stop: Stop | None = None) -> tuple[Rows, ...]:
-        try:
-            outputs = self._session.run(
-                self._outputs, {self._input: rows}, stop.options if stop else None
+            return ort.InferenceSession(
+                graph,
+                options,
+                providers=device.providers,
+                # else a run that fails on a GPU is made again on the CPU, and so are all after it
+                enable_fallback=0,
             )
         except Exception as error:
-            raise _translated(error) from error
-        return tuple(outputs)
+            raise self._refusal(error) from error
 
-    def close(self) -> None:
-        self._session = None
+    def _refusal(self, error: Exception) -> HourglassError:
+        """Say why the graph was not opened."""
+        meaning = translated(error, self._find_fault)
+        if isinstance(meaning, DeviceLostError):
+            return meaning
+        if isinstance(meaning, AllocationError):
+            return PackageError(f"there is no memory for the graph on {self._device}")
+        return PackageError("ONNX Runtime does not take the graph")
+
+    def _find_fault(self) -> str | None:
+        """Try the device; a CPU that runs this code is none to try."""
+        return device_fault(self._device) if self._device.kind == "cuda" else None
 
 
 def _nodes_by_provider(session: Any) -> dict[str, int]:  # noqa: ANN401 - untyped runtime
@@ -123,13 +165,3 @@ def _nodes_by_provider(session: Any) -> dict[str, int]:  # noqa: ANN401 - untype
     for part in assigned:
         nodes[part.ep_name] = nodes.get(part.ep_name, 0) + len(part.get_nodes())
     return nodes
-
-
-def _translated(error: Exception) -> Exception:
-    text = str(error)
-    if _TERMINATED_MARK in text:
-        return RunStoppedError()
-    if any(mark in text for mark in _LOST_DEVICE_MARKS):
-        logger.critical("the device is lost until the process restarts", exc_info=error)
-        return DeviceLostError("the device failed")
-    return InferenceError("the model failed on these rows")

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
+from service.settings import ArenaExtend, ConvolutionSearch, Mebibytes, Threads
 from service.specs import TensorSpec
 
 MODEL_NAME_PATTERN = r"[a-z0-9][a-z0-9_-]{0,62}"
@@ -147,6 +148,20 @@ class Golden(_Part):
     tolerance: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-4
 
 
+class RuntimeOptions(_Part):
+    """How this model is run, where that differs from the server's setting of the same name."""
+
+    device_id: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Which GPU, on a server that uses GPUs."
+    )
+    intra_op_threads: Threads | None = None
+    cuda_memory_limit_mib: Mebibytes | None = None
+    cuda_arena_extend: ArenaExtend | None = None
+    cuda_conv_search: ConvolutionSearch | None = None
+    cuda_tf32: bool | None = None
+    cuda_prefer_nhwc: bool | None = None
+
+
 class Description(_Part):
     """All that an author writes down about a model; the files are described by *Manifest*."""
 
@@ -171,6 +186,7 @@ class Description(_Part):
     training: Training | None = None
     quality: Quality | None = None
     max_batch_rows: Annotated[int, Field(ge=1)] | None = None
+    runtime: RuntimeOptions | None = None
 
     @model_validator(mode="after")
     def _tensors_follow_from_graphs(self) -> Self:
@@ -206,4 +222,10 @@ class Manifest(Description):
         missing = [name for name in used if name not in self.files]
         if missing:
             raise ValueError(f"no checksum for {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _scores_keep_their_precision(self) -> Self:
+        if self.calibration is not None and self.runtime is not None and self.runtime.cuda_tf32:
+            raise ValueError("cuda_tf32 would take the scores out of their calibration")
         return self

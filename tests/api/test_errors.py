@@ -443,7 +443,7 @@ def test_an_unknown_exception_is_a_bare_500(tabular):
     assert "IndexError" not in answer.text
 
 
-def test_a_lost_device_is_500_and_the_process_is_no_longer_alive(tabular):
+def test_a_lost_device_is_503_for_everybody_and_the_process_is_no_longer_alive(tabular):
     workshop = Workshop()
 
     def lose(_):
@@ -453,9 +453,15 @@ def test_a_lost_device_is_500_and_the_process_is_no_longer_alive(tabular):
         for session in workshop.sessions:
             session.compute = lose
         answer = client.post(ENCODE, json={"inputs": [ROW]})
+        runs = len(workshop.batches)
+        other = client.post(url("tabular", "anomaly-score"), json={"inputs": [ROW]})
         live, ready = client.get("/livez"), client.get("/readyz")
 
-    assert answer.status_code == 500
+    assert (answer.status_code, other.status_code) == (503, 503)
+    assert problem(answer)["detail"] == "the device failed"
+    assert problem(other)["detail"] == "the device is lost"
+    assert int(other.headers["retry-after"]) >= 1
+    assert len(workshop.batches) == runs  # nothing more is tried on it
     assert live.status_code == 503
     assert ready.status_code == 503
     assert "restart" in ready.text

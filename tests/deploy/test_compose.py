@@ -124,6 +124,11 @@ def test_every_service_is_confined_and_limited(name):
     assert not re.search(r"privileged|cap_add|network_mode|/docker\.sock|user: root", service)
 
 
+def test_a_server_that_ends_by_itself_is_started_again():
+    """Exit status 4 says that the device is lost and that only a new process helps."""
+    assert "restart: unless-stopped" in block("x-confined")
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_port_is_published_on_this_machine_alone(name):
     ports = re.findall(r'ports: \["([^"]*)"\]', block(name))

@@ -20,11 +20,17 @@ STOP_WITHIN_S = 30.0
 
 
 class Process:
-    """``hourglass serve`` on a free port, its log lines, and a client for it."""
+    """``hourglass serve`` on a free port, its log lines, and a client for it.
 
-    def __init__(self, *arguments: str, models: Path) -> None:
+    Args:
+        arguments: Flags of ``hourglass serve``.
+        models: The repository.
+        module: What is run instead of the service itself.
+    """
+
+    def __init__(self, *arguments: str, models: Path, module: str = "service") -> None:
         clean = {name: value for name, value in os.environ.items() if "HOURGLASS" not in name}
-        command = [sys.executable, "-m", "service", "serve", "--port", "0", "--models", str(models)]
+        command = [sys.executable, "-m", module, "serve", "--port", "0", "--models", str(models)]
         self._popen = subprocess.Popen(
             [*command, *arguments], stderr=subprocess.PIPE, text=True, env=clean, cwd=ROOT
         )
@@ -79,9 +85,11 @@ class Process:
 
 
 @contextmanager
-def process(*arguments: str, models: Path, ready: bool = True) -> Iterator[Process]:
+def process(
+    *arguments: str, models: Path, ready: bool = True, module: str = "service"
+) -> Iterator[Process]:
     """Run a server for a test, and make sure that it is gone afterwards."""
-    server = Process(*arguments, models=models)
+    server = Process(*arguments, models=models, module=module)
     try:
         if ready:
             server.wait_until_ready()

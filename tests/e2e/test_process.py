@@ -8,6 +8,7 @@ import httpx2
 import numpy as np
 import pytest
 
+from service.server import EXIT_DEVICE_LOST
 from tests import tiny
 from tests.e2e.server import process
 
@@ -108,6 +109,99 @@ def test_no_request_is_lost_when_sigterm_comes_under_load(models):
 
     assert status == 0
     assert set(statuses) == {200}
+
+
+@pytest.fixture(scope="module")
+def open_models(tmp_path_factory):
+    """A model whose rows may be any numbers, the codes of errors too; see ``losing.py``."""
+    folder = tmp_path_factory.mktemp("open")
+    tiny.write(folder, tiny.keeping(4, 2), np.ones((1, 4), np.float32))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_lost_device_fails_liveness_answers_503_and_ends_the_process(open_models):
+    encode, decode = "/v1/models/tiny/encode", "/v1/models/tiny/decode"
+    with (
+        process(
+            "--drain-delay-ms", "2000", models=open_models, module="tests.e2e.losing"
+        ) as server,
+        server.client() as client,
+    ):
+        before = client.post(encode, json={"inputs": [[1, 2, 3, 4]]})
+        live_before = client.get("/livez")
+        breaking = client.post(encode, json={"inputs": [[700, 0, 0, 0]]})
+        others = [client.post(path, json={"inputs": [[1, 2]]}) for path in (encode, decode)]
+        live, ready = client.get("/livez"), client.get("/readyz")
+        status = server.wait()
+
+    assert (before.status_code, live_before.status_code) == (200, 200)
+    assert breaking.status_code == 503
+    assert int(breaking.headers["retry-after"]) >= 1
+    assert [answer.status_code for answer in others] == [503, 503]
+    assert (live.status_code, ready.status_code) == (503, 503)
+    assert status == EXIT_DEVICE_LOST
+    critical = [line for line in server.lines if line["level"] == "critical"]
+    assert "CUDA failure 700" in critical[0]["exception"]
+    assert critical[-1]["exit_status"] == EXIT_DEVICE_LOST
+
+
+@pytest.mark.slow
+def test_requests_in_flight_when_the_device_is_lost_are_all_answered(open_models):
+    answers: list[int | str] = []
+    with process(
+        "--drain-delay-ms", "500", models=open_models, module="tests.e2e.losing"
+    ) as server:
+        url = server.url
+
+        def send(rows):
+            with server.client() as client:
+                try:
+                    answer = client.post(f"{url}/v1/models/tiny/encode", json={"inputs": rows})
+                except httpx2.HTTPError as error:
+                    answers.append(type(error).__name__)
+                else:
+                    answers.append(answer.status_code)
+
+        rows = [[[number, 0, 0, 0]] * 50 for number in range(15)] + [[[700, 0, 0, 0]]]
+        senders = [threading.Thread(target=send, args=(each,)) for each in rows]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join(20)
+        status = server.wait()
+
+    assert status == EXIT_DEVICE_LOST
+    assert len(answers) == 16
+    assert set(answers) <= {200, 503}
+    assert 503 in answers
+
+
+@pytest.mark.slow
+def test_a_signal_after_the_loss_of_the_device_ends_at_once_with_the_same_status(open_models):
+    with process(
+        "--drain-delay-ms", "600000", models=open_models, module="tests.e2e.losing"
+    ) as server:
+        with server.client() as client:
+            client.post("/v1/models/tiny/encode", json={"inputs": [[700, 0, 0, 0]]})
+            while not any("exit_status" in line for line in server.lines):
+                pass
+        server.terminate()
+        status = server.wait()
+
+    assert status == EXIT_DEVICE_LOST
+
+
+@pytest.mark.slow
+def test_a_device_that_is_lost_while_models_are_loaded_ends_the_process_too(tmp_path):
+    tiny.write(tmp_path, tiny.keeping(4, 2), np.full((1, 4), 700, np.float32))
+
+    with process(
+        "--drain-delay-ms", "0", models=tmp_path, ready=False, module="tests.e2e.losing"
+    ) as server:
+        status = server.wait()
+
+    assert status == EXIT_DEVICE_LOST
 
 
 def test_cuda_that_does_not_work_stops_the_start(models):

@@ -9,13 +9,14 @@ import pytest
 
 from service.assembly import Engine, assemble
 from service.errors import (
+    DeviceLostError,
     DeviceUnavailableError,
     InferenceError,
     PackageError,
     UnavailableError,
 )
 from service.inference.operations import ANOMALY_SCORE, DECODE, ENCODE, INFER, RECONSTRUCT
-from service.inference.providers import CPU_PROVIDER, Device
+from service.inference.providers import CPU_PROVIDER, Device, DeviceOptions
 from service.inference.session import OrtSession
 from service.inference.ticket import Ticket
 from service.repository.golden import GoldenRows, read_golden_rows
@@ -29,9 +30,9 @@ ROWS = np.random.default_rng(8).random((5, 4), np.float32)
 
 
 @pytest.fixture
-def engine(lane, metrics):
+def engine(lanes, metrics):
     return Engine(
-        device=Device(), lane=lane, make_session=OrtSession, metrics=metrics, max_batch_rows=8
+        device=Device(), lanes=lanes, make_session=OrtSession, metrics=metrics, max_batch_rows=8
     )
 
 
@@ -187,6 +188,31 @@ class TestLiveModel:
         assert batchers[ENCODE]._buckets == [1, 2, 4, 8]
         assert set(made[0].sizes) >= {1, 2, 4, 8}
 
+    @pytest.mark.anyio
+    async def test_a_manifest_says_how_every_session_of_its_model_is_made(self, tmp_path, engine):
+        package = read_package(
+            tiny.write(tmp_path, tiny.keeping(4, 2), ROWS, runtime={"intra_op_threads": 2})
+        )
+        devices = []
+
+        def make_session(graph, device):
+            devices.append(device)
+            return OrtSession(graph, device)
+
+        live = assemble(package, replace(engine, make_session=make_session))
+        await ended(live.autoencoder.score_features(ROWS, Ticket()))
+
+        assert devices == [Device(options=DeviceOptions(intra_op_threads=2))] * 5
+        assert live.device == devices[0]
+
+    def test_a_gpu_of_the_manifest_that_does_not_work_is_refused(self, tmp_path, engine):
+        package = read_package(
+            tiny.write(tmp_path, tiny.keeping(4, 2), ROWS, runtime={"device_id": 99})
+        )
+
+        with pytest.raises(DeviceUnavailableError, match="asks for cuda:99"):
+            assemble(package, replace(engine, device=Device("cuda")))
+
 
 class TestRefusals:
     def test_golden_answers_that_are_not_given_any_more(self, tabular, engine):
@@ -268,6 +294,58 @@ class TestRefusals:
 
         with pytest.raises(PackageError, match="names no encoder"):
             assemble(Package(manifest, tabular.files), engine)
+
+
+class TestLoss:
+    """What is open on a lost device stays open: to close it would end the process."""
+
+    def test_a_device_that_is_lost_by_a_trial_is_told_of(self, tabular, engine):
+        made, told = [], []
+
+        def lose(_):
+            raise DeviceLostError("the device failed")
+
+        def make_session(*_):
+            made.append(FakeSession(lose))
+            return made[-1]
+
+        losing = replace(
+            engine, make_session=make_session, on_device_lost=lambda: told.append(True)
+        )
+
+        with pytest.raises(DeviceLostError):
+            assemble(tabular, losing)
+        assert told == [True]
+        assert losing.lost
+        assert not any(session.is_closed for session in made)
+
+    @pytest.mark.anyio
+    async def test_a_device_that_is_lost_by_the_graph_of_everything_is_told_of(
+        self, tabular, engine
+    ):
+        told: list[bool] = []
+        late: list[FakeSession] = []
+
+        def make_session(graph, device):
+            if live is None:
+                return OrtSession(graph, device)
+            late.append(FakeSession(lose))
+            return late[-1]
+
+        def lose(_):
+            raise DeviceLostError("the device failed")
+
+        losing = replace(
+            engine, make_session=make_session, on_device_lost=lambda: told.append(True)
+        )
+        live = None
+        live = assemble(tabular, losing)
+
+        with pytest.raises(DeviceLostError):
+            await ended(live.autoencoder.score_features(ROWS, Ticket()))
+        assert told == [True]
+        assert losing.lost == late
+        assert not late[0].is_closed
 
 
 class TestLargeModels:

@@ -12,10 +12,11 @@ from service.inference.providers import (
     CPU_PROVIDER,
     CUDA_PROVIDER,
     Device,
+    DeviceOptions,
     _doubling,
-    _try_tiny_graph,
     choose_device,
     cuda_fault,
+    device_fault,
 )
 from service.inference.session import OrtSession
 from service.specs import TensorSpec
@@ -52,6 +53,44 @@ def test_a_gpu_is_asked_for_by_its_number_and_without_tf32():
     assert str(device) == "cuda:2"
 
 
+def test_a_gpu_is_asked_for_as_its_options_say():
+    options = DeviceOptions(
+        cuda_memory_limit_mib=2048,
+        cuda_arena_extend="next_power_of_two",
+        cuda_conv_search="exhaustive",
+        cuda_tf32=True,
+        cuda_prefer_nhwc=True,
+    )
+
+    first = Device("cuda", 1, options).providers[0]
+
+    assert first[1] == {
+        "device_id": 1,
+        "gpu_mem_limit": 2 << 30,
+        "arena_extend_strategy": "kNextPowerOfTwo",
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+        "use_tf32": 1,
+        "prefer_nhwc": 1,
+    }
+
+
+def test_without_a_limit_the_arena_has_none():
+    first = CUDA.providers[0]
+
+    assert "gpu_mem_limit" not in first[1]
+
+
+def test_options_are_no_part_of_a_place():
+    assert str(Device(options=DeviceOptions(intra_op_threads=4))) == "cpu"
+
+
+def test_a_device_that_is_chosen_keeps_its_options():
+    options = DeviceOptions(intra_op_threads=4)
+
+    assert choose_device("cpu", options=options).options is options
+    assert choose_device("auto", options=options).options is options
+
+
 @without_cuda
 def test_cuda_that_does_not_work_is_refused_with_the_reason():
     with pytest.raises(DeviceUnavailableError, match="cuda:0 was asked for") as caught:
@@ -78,7 +117,7 @@ def test_a_session_never_falls_back_silently():
 
 @without_cuda
 def test_a_trial_that_fails_says_why_in_one_line():
-    fault = _try_tiny_graph(CUDA)
+    fault = device_fault(CUDA)
 
     assert fault is not None
     assert "\n" not in fault

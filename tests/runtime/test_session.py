@@ -5,13 +5,15 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from service.errors import DeviceLostError, InferenceError, PackageError
+from service.errors import AllocationError, DeviceLostError, InferenceError, PackageError
+from service.inference.buffers import Buffers
 from service.inference.graphs import Signature, from_pair
-from service.inference.providers import CPU_PROVIDER, Device
+from service.inference.providers import CPU_PROVIDER, Device, DeviceOptions
 from service.inference.session import OrtSession, RunStoppedError, Stop
 from service.specs import TensorSpec
 from tests import tiny
 from tests.fakes import WAIT_S
+from tests.messages import ECHOES, FINAL, NO_MEMORY
 
 ROWS = np.random.default_rng(6).random((3, 4), np.float32)
 
@@ -119,25 +121,113 @@ def test_the_text_of_the_runtime_is_kept_from_the_client():
     assert "ONNX" not in str(caught.value)
 
 
-@pytest.mark.parametrize("code", [700, 716, 719], ids=str)
-def test_errors_after_which_a_gpu_never_answers_mean_that_the_device_is_lost(code, caplog):
+@pytest.mark.parametrize("text", FINAL.values(), ids=FINAL)
+def test_errors_after_which_a_gpu_never_answers_mean_that_the_device_is_lost(text, caplog):
     session = keeping()
-    session._session = Failing(f"CUDA failure {code}: an illegal memory access ; GPU=0")
+    session._session = Failing(text)
 
-    with pytest.raises(DeviceLostError):
+    with pytest.raises(DeviceLostError) as caught:
         session.run(ROWS)
 
+    assert str(caught.value.__cause__) == text
     assert caplog.records[0].levelno == logging.CRITICAL
 
 
 def test_running_out_of_memory_is_not_the_loss_of_the_device():
     session = keeping()
-    session._session = Failing("CUDA failure 2: out of memory ; GPU=0")
+    session._session = Failing(NO_MEMORY["CUDA"])
+
+    with pytest.raises(AllocationError):
+        session.run(ROWS)
+
+
+def test_a_failure_of_a_library_makes_a_session_try_its_gpu():
+    session = keeping()
+    session._session = Failing(ECHOES["cuBLAS"])
+
+    with pytest.raises(InferenceError) as caught:
+        session.run(ROWS)
+    assert not isinstance(caught.value, DeviceLostError)  # the CPU runs this very code
+
+    # no machine has so many: the tiny graph fails there
+    session._device = Device("cuda", 99)
+    with pytest.raises(DeviceLostError):
+        session.run(ROWS)
+
+
+def test_a_run_that_wants_more_memory_than_there_is_says_so_and_the_session_works_on():
+    session = OrtSession(tiny.swelling(columns=1 << 44)[0], Device())
+
+    with pytest.raises(AllocationError, match="no memory"):
+        session.run(ROWS)
+
+    rows = np.zeros((2, 4), np.float32)
+    np.testing.assert_array_equal(session.run(rows)[0], np.zeros((2, 1)))
+
+
+class Refusing:
+    """Stands for the runtime's inner session at the moment when its provider fails."""
+
+    def __init__(self, inner):
+        self._inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def run(self, *_):
+        raise ort.capi.onnxruntime_pybind11_state.EPFail(ECHOES["cuDNN"])
+
+
+@pytest.mark.parametrize(
+    ("text", "refusal"),
+    [
+        (NO_MEMORY["cuBLAS"], PackageError("there is no memory for the graph on cpu")),
+        (FINAL["illegal address"], DeviceLostError("the device failed")),
+        ("[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : no kernel", PackageError("not take the")),
+    ],
+    ids=["memory", "device", "graph"],
+)
+def test_a_graph_that_is_not_opened_is_refused_for_what_was_wrong(text, refusal):
+    found = keeping()._refusal(RuntimeError(text))
+
+    assert type(found) is type(refusal)
+    assert str(refusal) in str(found)
+
+
+def test_a_run_that_fails_on_its_provider_is_not_made_again_on_another():
+    """ONNX Runtime would take the CPU for good, and tell standard output."""
+    session = keeping()
+    session._session._sess = Refusing(session._session._sess)
 
     with pytest.raises(InferenceError) as caught:
         session.run(ROWS)
 
-    assert not isinstance(caught.value, DeviceLostError)
+    assert str(caught.value.__cause__) == ECHOES["cuDNN"]
+
+
+def test_buffers_are_used_for_rows_that_fit_and_the_answer_is_the_same():
+    session = keeping()
+    plain = session.run(ROWS)
+    session._buffers = buffers = Buffers.made_for(session._session, Device())
+    assert buffers is not None
+
+    np.testing.assert_array_equal(session.run(ROWS)[0], plain[0])
+    assert buffers.sizes == [3]
+    with pytest.raises(InferenceError):
+        session.run(ROWS.astype(np.float64))
+
+
+def test_a_run_through_buffers_can_be_stopped():
+    session = OrtSession(tiny.slow(turns=1_000_000_000)[0], Device())
+    session._buffers = Buffers.made_for(session._session, Device())
+    stop = Stop()
+    timer = threading.Timer(0.01, stop)
+    timer.start()
+
+    with pytest.raises(RunStoppedError):
+        session.run(ROWS, stop)
+
+    timer.join(WAIT_S)
 
 
 def test_a_closed_session_has_let_go_of_the_runtime():
@@ -149,7 +239,8 @@ def test_a_closed_session_has_let_go_of_the_runtime():
 
 
 def test_the_runtime_is_told_how_many_threads_may_share_a_run():
-    session = OrtSession(tiny.keeping(4, 2)[0], Device(), intra_op_threads=2)
+    device = Device(options=DeviceOptions(intra_op_threads=2))
+    session = OrtSession(tiny.keeping(4, 2)[0], device)
 
     options: ort.SessionOptions = session._session.get_session_options()
     assert options.intra_op_num_threads == 2

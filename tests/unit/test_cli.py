@@ -51,6 +51,15 @@ def test_every_setting_is_a_flag_of_serve_with_its_meaning_and_variable(capsys, 
     assert ENVIRONMENT_PREFIX + name.upper() in text
 
 
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_commands_that_make_sessions_take_every_flag_of_the_device(capsys, command):
+    text = help_of(capsys, command)
+
+    for flag in ("--device", "--device-id", "--intra-op-threads", "--cuda-memory-limit-mib"):
+        assert f"{flag} " in text
+    assert "--cuda-tf32" in text
+
+
 @pytest.mark.parametrize("command", ["serve", "check", "models"])
 def test_every_command_says_what_it_does(capsys, command):
     assert command in help_of(capsys, command)
@@ -83,6 +92,7 @@ def test_a_wrong_command_line_ends_with_2(capsys, arguments):
         (["--port", "many"], "port"),
         (["--port", "99999"], "port"),
         (["--device", "tpu"], "device"),
+        (["--intra-op-threads", "all"], "intra_op_threads"),
         (["--queue-delay-ms", "-1"], "queue_delay_ms"),
         (["--log-level", "loud"], "log_level"),
         (["--max-request-rows", "9", "--max-queue-rows", "8"], "max_request_rows"),

@@ -16,7 +16,7 @@ def look(tmp_path, models):
         for name, text in (("cpu.max", cpu_max), ("memory.max", memory_max)):
             if text is not None:
                 (tmp_path / name).write_text(text)
-        findings = examine(Settings(**{"models": models, **settings}), cgroup=tmp_path)
+        findings = examine(Settings(**{"models": models, **settings}), cgroups=tmp_path)
         return {finding.subject: finding for finding in findings}
 
     return look
@@ -65,6 +65,8 @@ def test_a_gpu_that_was_asked_for_and_does_not_work_is_a_fault(look):
         ("50000 100000", 2, "fault", "grants 0.5"),
         ("20000 100000", 1, "note", "grants 0.2"),
         ("150000 100000", 4096, "fault", "4096 threads"),
+        ("50000 100000", "auto", "note", "grants 0.5"),
+        ("100000 100000", "auto", "ok", "grants 1"),
         ("nonsense", 1, "ok", "usable"),
         ("1 0", 1, "ok", "usable"),
         (None, 1, "ok", "usable"),

@@ -28,7 +28,7 @@ def sessions():
 
 
 @pytest.fixture
-def make(tmp_path, lane, metrics, sessions):
+def make(tmp_path, lanes, metrics, sessions):
     def make(*, before: Callable[[], None] = lambda: None, **options):
         def make_session(graph, device):
             before()
@@ -37,7 +37,7 @@ def make(tmp_path, lane, metrics, sessions):
 
         engine = Engine(
             device=Device(),
-            lane=lane,
+            lanes=lanes,
             make_session=make_session,
             metrics=metrics,
             max_batch_rows=2,
@@ -287,6 +287,22 @@ class TestEnd:
         assert [session.is_closed for session in sessions] == [True] * 4
         with pytest.raises(UnavailableError):
             registry.resolve("ecg")
+
+    @pytest.mark.anyio
+    async def test_a_withdrawn_model_is_not_resolved_and_its_sessions_stay(
+        self, make, write, sessions, metrics
+    ):
+        write()
+        registry = make()
+        await ended(registry.load())
+
+        registry.withdraw()
+
+        labels = {"model": "ecg", "version": "1"}
+        assert metrics.registry.get_sample_value("hourglass_model_ready", labels) == 0
+        with pytest.raises(UnavailableError, match="device is lost"):
+            registry.resolve("ecg")
+        assert not any(session.is_closed for session in sessions)
 
     @pytest.mark.anyio
     async def test_a_model_that_is_loaded_too_late_is_dropped_again(

@@ -14,6 +14,7 @@ from service.api.errors import (
     status_of,
 )
 from service.errors import (
+    AllocationError,
     ClientGoneError,
     ConfigurationError,
     DeadlineExceededError,
@@ -45,7 +46,8 @@ CONTRACT = [
     (OverloadedError("x", retry_after_s=1), 429, "rejected"),
     (ClientGoneError("x"), 499, "client_gone"),
     (InferenceError("x"), 500, "failed"),
-    (DeviceLostError("x"), 500, "failed"),
+    (AllocationError("x"), 503, "unavailable"),
+    (DeviceLostError("x"), 503, "unavailable"),
     (PackageError("x"), 500, "failed"),
     (ConfigurationError("x"), 500, "failed"),
     (DeviceUnavailableError("x"), 500, "failed"),
@@ -139,6 +141,11 @@ def test_an_error_that_passes_says_when_in_whole_seconds(kind, seconds, header):
     problem = problem_of(kind("later", retry_after_s=seconds), "id")
 
     assert dict(problem.headers)[b"retry-after"] == header
+
+
+@pytest.mark.parametrize("error", [AllocationError("x"), DeviceLostError("x")])
+def test_a_lack_of_memory_and_a_lost_device_say_when_to_come_back(error):
+    assert int(dict(problem_of(error, "id").headers)[b"retry-after"]) >= 1
 
 
 @pytest.mark.parametrize("error", [InvalidRowsError("x"), InferenceError("x")])

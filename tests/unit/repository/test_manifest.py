@@ -125,6 +125,13 @@ def test_every_file_in_use_needs_a_checksum(more):
         {"version": 0},
         {"schema_version": 2},
         {"max_batch_rows": 0},
+        {"runtime": {"unheard_of": 1}},
+        {"runtime": {"device_id": -1}},
+        {"runtime": {"intra_op_threads": 0}},
+        {"runtime": {"intra_op_threads": "many"}},
+        {"runtime": {"cuda_memory_limit_mib": -1}},
+        {"runtime": {"cuda_arena_extend": "kSameAsRequested"}},
+        {"runtime": {"cuda_conv_search": "slow"}},
         {"files": {"../encoder.onnx": RECORD}},
         {"files": {"folder/encoder.onnx": RECORD}},
         {"files": {".hidden": RECORD}},
@@ -143,3 +150,35 @@ def test_every_file_in_use_needs_a_checksum(more):
 def test_what_cannot_be_right_is_refused(more):
     with pytest.raises(ValidationError):
         Manifest.model_validate(content(**more))
+
+
+def test_what_a_manifest_says_of_its_runs_is_kept_and_the_rest_left_open():
+    runtime = Manifest.model_validate(
+        content(runtime={"device_id": 1, "intra_op_threads": "auto", "cuda_tf32": True})
+    ).runtime
+
+    assert runtime is not None
+    assert (runtime.device_id, runtime.intra_op_threads, runtime.cuda_tf32) == (1, "auto", True)
+    assert runtime.cuda_conv_search is None
+
+
+def test_without_a_word_on_runs_nothing_of_them_is_written():
+    assert "runtime" not in Manifest.model_validate(content()).model_dump(exclude_none=True)
+
+
+@pytest.mark.parametrize("runtime", [None, {}, {"cuda_tf32": False}], ids=repr)
+def test_a_calibrated_model_may_say_nothing_of_tf32_or_no(runtime):
+    files = {**content()["files"], "calibration.npz": RECORD}
+    calibration = {"file": "calibration.npz", "data": "rows", "rows": 9}
+
+    Manifest.model_validate(content(files=files, calibration=calibration, runtime=runtime))
+
+
+def test_a_calibrated_model_may_not_ask_for_tf32():
+    files = {**content()["files"], "calibration.npz": RECORD}
+    calibration = {"file": "calibration.npz", "data": "rows", "rows": 9}
+
+    with pytest.raises(ValidationError, match="out of their calibration"):
+        Manifest.model_validate(
+            content(files=files, calibration=calibration, runtime={"cuda_tf32": True})
+        )

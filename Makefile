@@ -39,7 +39,7 @@ cover: $(VENV)/dev.stamp  ## the tests with branch coverage, at least 95 %
 train: $(VENV)/train.stamp  ## train, export, calibrate and measure a model: MODEL=mnist-conv DATA=data/mnist
 	$(BIN)/python -m training $(MODEL) --data $(DATA) $(if $(PHOTOGRAPHS),--photographs $(PHOTOGRAPHS)) $(ARGS)
 
-bench: $(VENV)/serve.stamp  ## measure the service beside others, about 20 minutes; ARGS=--quick to try it out; needs wrk
+bench: $(VENV)/serve.stamp  ## measure the service beside others, about 22 minutes; ARGS=--quick to try it out; needs wrk
 	$(BIN)/python -m benchmarks $(ARGS)
 
 image:          ## build the container image hourglass:cpu; with EXTRAS=cuda hourglass:cuda; ENGINE=podman for podman

@@ -1,7 +1,7 @@
 """Run the benchmark and write its report.
 
-python -m benchmarks            everything, about 20 minutes
-python -m benchmarks --quick    a minute or two, to see that it works
+python -m benchmarks            everything, about 22 minutes
+python -m benchmarks --quick    two minutes, to see that it works
 """
 
 import argparse
@@ -9,12 +9,12 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from benchmarks import coldstart, machine, open_loop
+from benchmarks import coldstart, hotpath, machine, mixed, open_loop, overload
 from benchmarks.cases import CONCURRENCIES, grid, is_wanted, layouts
 from benchmarks.closed_loop import ClosedLoop, Samples
 from benchmarks.flames import PICTURE, draw_flames
@@ -38,9 +38,16 @@ class Plan:
     layouts: int = 2
     starts: int = 5
     open_loop_s: float = 3.0
+    rounds: int = hotpath.ROUNDS
+    overload_s: float = 60.0
+    mixed_turns: int = 5
+    mixed_s: float = 2.0
 
 
-QUICK: Final = Plan(slices=1, concurrencies=(1, 32), layouts=1, starts=1, open_loop_s=1.0)
+QUICK: Final = Plan(
+    slices=1, concurrencies=(1, 32), layouts=1, starts=1, open_loop_s=1.0,
+    rounds=3, overload_s=6.0, mixed_turns=1,
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,27 +60,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(PICTURE.relative_to(ROOT))
             return
         results = measure(workload, _plan(options), options.only)
-    out = options.out or (QUICK_RESULTS if options.quick else RESULTS)
+    # a part of the report must not take the place of a whole one
+    is_partial = options.quick or options.only
+    out = options.out or (QUICK_RESULTS if is_partial else RESULTS)
     print(write(results, out))
 
 
 def measure(workload: Workload, plan: Plan, patterns: Sequence[str]) -> Results:
     """Measure all parts, one after the other."""
     started = datetime.now(UTC)
-    samples = Samples()
     pinned = layouts()[0]
-    starts = {}
+    results = Results({}, Samples())
     if is_wanted(COLD_START, patterns):
         _say(COLD_START)
-        starts = coldstart.measure(workload, pinned, plan.starts)
-    runs = list(
+        results.cold_starts = coldstart.measure(workload, pinned, plan.starts)
+    results.hot_path = hotpath.measure(
+        workload.repository, pinned, rounds=plan.rounds, patterns=patterns, say=_say
+    )
+    results.open_runs = list(
         open_loop.measure(workload, pinned, seconds=plan.open_loop_s, patterns=patterns, say=_say)
     )
+    results.overloads = list(
+        overload.measure(workload, pinned, seconds=plan.overload_s, patterns=patterns, say=_say)
+    )
+    slices = mixed.Slices(plan.mixed_turns, plan.mixed_s)
+    results.mixed = list(mixed.measure(workload, pinned, slices, patterns=patterns, say=_say))
     loop = ClosedLoop(workload, slices=plan.slices, seconds=plan.seconds, say=_say)
     for layout in layouts()[: plan.layouts]:
         cases = list(grid(layout.name, plan.concurrencies, patterns))
-        loop.measure(layout, cases, samples)
-    return Results(_facts(plan, started), samples, starts, runs)
+        loop.measure(layout, cases, results.samples)
+    results.facts = _facts(plan, started)
+    return results
 
 
 def write(results: Results, out: Path) -> Path:
@@ -104,13 +121,10 @@ def _facts(plan: Plan, started: datetime) -> dict[str, str]:
 
 def _plan(options: argparse.Namespace) -> Plan:
     plan = QUICK if options.quick else Plan()
-    return Plan(
+    return replace(
+        plan,
         slices=options.slices or plan.slices,
         seconds=options.seconds or plan.seconds,
-        concurrencies=plan.concurrencies,
-        layouts=plan.layouts,
-        starts=plan.starts,
-        open_loop_s=plan.open_loop_s,
     )
 
 
@@ -133,7 +147,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PATTERN",
-        help="of pinned/MODEL/BODY/CONCURRENCY, open-loop/MODEL/SERVER and cold-start what fits",
+        help="what fits of pinned/MODEL/BODY/CONCURRENCY (or unpinned), cold-start,"
+        " hot-path/MODEL/BODY/CONCURRENCY, open-loop/MODEL/SERVER, overload/MODEL, mixed/MODEL",
     )
     add("--out", type=Path, help=f"folder of the report (default {RESULTS})")
     add("--profile", action="store_true", help="only draw a flame graph of the server, by py-spy")

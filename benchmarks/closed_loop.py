@@ -19,7 +19,7 @@ from benchmarks.workload import Workload
 WARM_UP_REQUESTS: Final = 50
 RAW_BY_ROWS: Final = {kind.rows: kind for kind in KINDS if kind.media == RAW}
 
-DirectKey: TypeAlias = tuple[str, str, int]
+DirectKey: TypeAlias = tuple[str, str, int, int]
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class Samples:
 
     Attributes:
         served: By case and the name of a contender.
-        direct: By layout, model and rows of a batch: ONNX Runtime alone.
+        direct: By layout, model, rows of a batch and threads: ONNX Runtime alone.
         others_shares: Of each slice, the cores that other processes used.
         memory_mib: By contender the most memory that one of its processes used, load included.
     """
@@ -98,18 +98,31 @@ class ClosedLoop:
 
     def _run_directly(self, layout: Layout, cases: Sequence[Case], samples: Samples) -> None:
         for model, rows in dict.fromkeys((case.model, case.kind.rows) for case in cases):
-            sample = run_direct(
-                self.workload.scorers[model],
-                self.workload.bodies[RAW_BY_ROWS[rows].name],
-                seconds=self.seconds,
-                layout=layout,
-            )
-            samples.direct.setdefault((layout.name, model, rows), []).append(sample)
+            for threads in thread_counts(layout, rows):
+                sample = run_direct(
+                    self.workload.scorers[model],
+                    self.workload.bodies[RAW_BY_ROWS[rows].name],
+                    seconds=self.seconds,
+                    layout=layout,
+                    threads=threads,
+                )
+                key = (layout.name, model, rows, threads)
+                samples.direct.setdefault(key, []).append(sample)
 
 
-def run_direct(graph: Path, rows: Path, *, seconds: float, layout: Layout) -> Sample:
-    """Measure ONNX Runtime alone, with as many threads as the server has cores."""
-    arguments = [str(graph), str(rows), str(seconds), str(len(layout.server))]
+def thread_counts(layout: Layout, rows: int) -> list[int]:
+    """Say with how many threads ONNX Runtime is measured alone.
+
+    As many as the server has cores; and one, which is what the service gives a run, where a
+    batch is large enough for several to share it.
+    """
+    cores = len(layout.server)
+    return [cores] if cores == 1 or rows == 1 else [cores, 1]
+
+
+def run_direct(graph: Path, rows: Path, *, seconds: float, layout: Layout, threads: int) -> Sample:
+    """Measure ONNX Runtime alone on the server's cores."""
+    arguments = [str(graph), str(rows), str(seconds), str(threads)]
     with on_cores(layout.server):
         done = subprocess.run(  # noqa: S603 - our own program
             [sys.executable, "-m", "benchmarks.contenders.direct", *arguments],

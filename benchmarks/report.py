@@ -6,20 +6,26 @@ from itertools import groupby
 from statistics import median
 from typing import Final
 
+from benchmarks import targets
 from benchmarks.cases import KINDS, MODELS, Case
 from benchmarks.closed_loop import Samples
 from benchmarks.coldstart import ColdStart
+from benchmarks.hotpath import Costs
+from benchmarks.markdown import NOTHING, table
+from benchmarks.mixed import Mixed
 from benchmarks.open_loop import OpenRun
+from benchmarks.overload import Overload
 from benchmarks.plots import Panel, Point, chart
+from benchmarks.sections import hot_path, mixed, overload
 from benchmarks.servers import BARE, HOURGLASS, USUAL
 from benchmarks.stats import Ratio, Sample, Summary, ratio, summarise
 
 SERVED: Final = (HOURGLASS, USUAL, BARE)
-NOTHING: Final = "-"
 DETAILS: Final = (
     "model", "body", "concurrency", "server", "requests/s", "p50 ms", "p99 ms",
     "CPU us a request", "generator's core", "errors",
 )  # fmt: skip
+ALONE: Final = ("model", "rows a run", "threads", "rows/s", "p50 ms", "p99 ms", "CPU us a run")
 
 Served = Mapping[tuple[Case, str], Sequence[Sample]]
 
@@ -37,16 +43,23 @@ class Results:
     samples: Samples
     cold_starts: Mapping[str, ColdStart] = field(default_factory=dict)
     open_runs: Sequence[OpenRun] = ()
+    hot_path: Costs = field(default_factory=dict)
+    overloads: Sequence[Overload] = ()
+    mixed: Sequence[Mixed] = ()
 
 
 def write_report(results: Results, charts: Mapping[str, str]) -> str:
     """Write the Markdown; *charts* are the files of the charts by their titles."""
     samples = results.samples
-    sections = ["# Benchmark", _facts(results)]
+    findings = targets.find(samples, results.overloads, results.mixed)
+    sections = ["# Benchmark", _facts(results), "## Targets", targets.render(findings)]
     sections += [f"![{title}]({file})" for title, file in charts.items()]
     for layout, cases in groupby(_sorted(samples.cases), key=lambda case: case.layout):
         sections += _closed_loop(layout, list(cases), samples)
+    sections += hot_path(results.hot_path)
     sections += _open_loop(results.open_runs)
+    sections += overload(results.overloads)
+    sections += mixed(results.mixed)
     sections += _cold_start(results.cold_starts, samples.memory_mib)
     return "\n\n".join(sections) + "\n"
 
@@ -70,12 +83,6 @@ def make_charts(results: Results) -> dict[str, str]:
     return charts
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def _facts(results: Results) -> str:
     facts = dict(results.facts)
     shares = results.samples.others_shares
@@ -89,17 +96,18 @@ def _facts(results: Results) -> str:
 
 def _closed_loop(layout: str, cases: Sequence[Case], samples: Samples) -> list[str]:
     head = ["model", "body", "concurrency", "Hourglass requests/s", "times usual"]
-    head += ["of bare", "of ONNX Runtime alone", "CPU a request, of usual's"]
+    head += ["of bare", "of ONNX Runtime alone", "of its one thread"]
+    head += ["CPU a request, of usual's", "CPU us above bare", "p99 / p50"]
     alone = [
-        [model, str(rows), *_figures(summarise(taken), rows)]
-        for (of, model, rows), taken in samples.direct.items()
+        [model, str(rows), str(threads), *_figures(summarise(taken), rows)]
+        for (of, model, rows, threads), taken in samples.direct.items()
         if of == layout
     ]
     return [
         f"## Closed loop, {layout}",
         table(head, [_compared(case, samples) for case in cases]),
         f"### ONNX Runtime alone, {layout}",
-        table(["model", "rows a run", "rows/s", "p50 ms", "p99 ms", "CPU us a run"], alone),
+        table(ALONE, alone),
         f"### All figures, {layout}",
         table(
             DETAILS,
@@ -113,15 +121,27 @@ def _compared(case: Case, samples: Samples) -> list[str]:
     ours = samples.served.get((case, HOURGLASS), [])
     usual = samples.served.get((case, USUAL), [])
     bare = samples.served.get((case, BARE), [])
-    alone = samples.direct.get((case.layout, case.model, case.kind.rows), [])
     return [
         *_names(case),
         _rate(summarise(ours)) if ours else NOTHING,
         _ratio(ours, usual, "{:.1f}"),
         _ratio(ours, bare, "{:.2f}"),
-        _ratio(ours, alone, "{:.2f}"),
+        *_of_alone(case, ours, samples),
         f"{summarise(ours).cpu_us / summarise(usual).cpu_us:.2f}" if ours and usual else NOTHING,
+        f"{summarise(ours).cpu_us - summarise(bare).cpu_us:.0f}" if ours and bare else NOTHING,
+        f"{targets.spread_of_latency(ours):.1f}" if ours else NOTHING,
     ]
+
+
+def _of_alone(case: Case, ours: Sequence[Sample], samples: Samples) -> list[str]:
+    """Compare with ONNX Runtime alone, with all of its threads and with one."""
+    by_threads = {
+        threads: taken
+        for (*of, threads), taken in samples.direct.items()
+        if of == [case.layout, case.model, case.kind.rows]
+    }
+    most, one = by_threads.get(max(by_threads, default=1), []), by_threads.get(1, [])
+    return [_ratio(ours, most, "{:.2f}"), _ratio(ours, one, "{:.2f}")]
 
 
 def _details(case: Case, served: Served) -> list[list[str]]:

@@ -1,5 +1,6 @@
 """The servers that are compared: how each is started, asked and stopped."""
 
+import http.client
 import os
 import signal
 import socket
@@ -10,9 +11,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from benchmarks.cases import JSON, RAW_1, Kind
 from benchmarks.load import Target
@@ -55,7 +57,11 @@ class Contender:
 
 def _hourglass(workload: Workload, _model: str, port: int) -> list[str]:
     models = str(workload.repository)
-    return ["service", "serve", "--device", "cpu", "--models", models, "--port", str(port), *ROOM]
+    return ["service", "serve", "--device", "cpu", "--models", models, "--port", str(port)]
+
+
+def _roomy(workload: Workload, model: str, port: int) -> list[str]:
+    return [*_hourglass(workload, model, port), *ROOM]
 
 
 def _usual(workload: Workload, model: str, port: int) -> list[str]:
@@ -69,13 +75,16 @@ def _bare(_workload: Workload, _model: str, port: int) -> list[str]:
 CONTENDERS: Final = (
     Contender(
         HOURGLASS,
-        _hourglass,
+        _roomy,
         lambda model, _media: f"/v1/models/{model}/anomaly-score",
         knows_models=True,
     ),
     Contender(USUAL, _usual, lambda _model, media: "/score" if media == JSON else "/score/raw"),
     Contender(BARE, _bare, lambda _model, _media: "/", is_the_same_for_all=True),
 )
+
+# with its queue as it comes, where a full queue is what is looked at
+AS_IT_COMES: Final = replace(CONTENDERS[0], command=_hourglass)
 
 
 class Server:
@@ -96,12 +105,11 @@ class Server:
         self._port = free_port()
         self._log = workload.repository.with_name(f"{contender.name}-{self._port}.log")
         command = contender.command(workload, model, self._port)
-        environment = {n: v for n, v in os.environ.items() if not n.startswith("HOURGLASS_")}
         self.started = time.perf_counter()
         with on_cores(cores), self._log.open("wb") as log:
             self._popen = subprocess.Popen(  # noqa: S603 - our own servers
                 [sys.executable, "-m", *command],
-                stdout=log, stderr=log, cwd=ROOT, env=environment, start_new_session=True,
+                stdout=log, stderr=log, cwd=ROOT, env=plain_environment(), start_new_session=True,
             )  # fmt: skip
 
     @property
@@ -161,6 +169,39 @@ def ask(target: Target) -> bool:
             return bool(answer.status == 200)  # noqa: PLR2004
     except (urllib.error.URLError, ConnectionError):
         return False
+
+
+class Caller:
+    """One client with a connection of its own, which asks for one thing again and again."""
+
+    def __init__(self, target: Target) -> None:
+        parts = urlsplit(target.url)
+        self._path = parts.path
+        self._body = target.body.read_bytes()
+        self._headers = {"Content-Type": target.media, "Accept": target.media}
+        self._connection = http.client.HTTPConnection(
+            parts.hostname or "", parts.port, timeout=ANSWER_WITHIN_S
+        )
+
+    def call(self) -> tuple[int, float]:
+        """Ask once; give the status, 0 without an answer, and the seconds that it took."""
+        started = time.perf_counter()
+        try:
+            self._connection.request("POST", self._path, self._body, self._headers)
+            answer = self._connection.getresponse()
+            answer.read()
+        except (http.client.HTTPException, OSError):
+            self._connection.close()  # the next request opens it again
+            return 0, time.perf_counter() - started
+        return answer.status, time.perf_counter() - started
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def plain_environment() -> dict[str, str]:
+    """Give the environment without settings of the service: what is measured are its defaults."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("HOURGLASS_")}
 
 
 def free_port() -> int:

@@ -77,12 +77,15 @@ def summarise(samples: Sequence[Sample]) -> Summary:
 
 
 def ratio(ours: Sequence[Sample], theirs: Sequence[Sample]) -> Ratio:
-    """Divide requests/s slice by slice: neighbours in time shared the machine's mood."""
-    quotients = [
-        a.requests_per_s / b.requests_per_s
-        for a, b in zip(ours, theirs, strict=True)
-        if b.requests_per_s > 0
-    ]
+    """Compare requests/s slice by slice."""
+    return divide(
+        [sample.requests_per_s for sample in ours], [sample.requests_per_s for sample in theirs]
+    )
+
+
+def divide(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
+    """Divide what was taken side by side: neighbours in time shared the machine's mood."""
+    quotients = [a / b for a, b in zip(ours, theirs, strict=True) if b > 0]
     if not quotients:
         return Ratio(float("inf"), float("inf"), float("inf"))
     return Ratio(median(quotients), min(quotients), max(quotients))

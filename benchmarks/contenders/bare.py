@@ -28,5 +28,10 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": ANSWER})
 
 
+def make_config(port: int) -> uvicorn.Config:
+    """Serve it as uvicorn does by default, but for logs and lifespan."""
+    return uvicorn.Config(app, port=port, log_config=None, access_log=False, lifespan="off")
+
+
 if __name__ == "__main__":
-    uvicorn.run(app, port=int(sys.argv[1]), access_log=False, lifespan="off", log_level="warning")
+    uvicorn.Server(make_config(int(sys.argv[1]))).run()

@@ -3,12 +3,22 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
-from benchmarks.generator import Generator, answer_length, arrivals, make_request
+from benchmarks.generator import (
+    Answer,
+    Generator,
+    Record,
+    answer_length,
+    arrivals,
+    fates_of,
+    figures_of,
+    make_request,
+)
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
@@ -19,7 +29,8 @@ def server(answers: list[bytes]) -> Iterator[tuple[str, int]]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
 
     def talk(connection: socket.socket) -> None:
-        with connection:
+        # a client that leaves in the middle of an answer resets the connection
+        with connection, suppress(ConnectionError):
             while connection.recv(65536) and answers:
                 connection.sendall(answers.pop(0))
 
@@ -39,8 +50,9 @@ def server(answers: list[bytes]) -> Iterator[tuple[str, int]]:
         listener.close()
 
 
-def generator(address: tuple[str, int], plan: list[float]) -> Generator:
-    return Generator(address, b"GET / HTTP/1.1\r\n\r\n", plan, connections=2, patience_s=0.2)
+def generator(address: tuple[str, int], plan: list[float], **more: Any) -> Generator:
+    options = {"connections": 2, "patience_s": 0.2, **more}
+    return Generator(address, b"GET / HTTP/1.1\r\n\r\n", plan, **options)
 
 
 def test_a_plan_has_exactly_its_rate_and_is_the_same_every_time():
@@ -67,9 +79,21 @@ def test_a_request_says_how_long_it_is():
     assert request.endswith(b"\r\n\r\nabc")
 
 
+def test_further_headers_stand_before_the_body():
+    request = make_request("http://127.0.0.1:8/", b"abc", "text/plain", {"X-Most": "9"})
+
+    assert b"\r\nX-Most: 9\r\n" in request.partition(b"\r\n\r\n")[0]
+
+
 def test_an_answer_is_as_long_as_head_and_body():
     assert answer_length(ANSWER) == len(ANSWER)
+    assert answer_length(ANSWER.replace(b"content-length", b"Content-Length")) == len(ANSWER)
     assert answer_length(ANSWER[:20]) is None
+
+
+def test_a_length_in_the_body_is_not_one():
+    with pytest.raises(ValueError, match="Content-Length"):
+        answer_length(b"HTTP/1.1 200 OK\r\n\r\n\r\ncontent-length: 5\r\n\r\n")
 
 
 def test_an_answer_of_unknown_length_is_refused():
@@ -98,3 +122,138 @@ def test_what_is_never_answered_is_an_error():
 
     assert len(record.latencies) + record.errors == 3
     assert record.errors == 2
+
+
+def test_a_request_waits_for_a_connection_and_the_wait_counts():
+    """Both requests are due at once, there is one connection, and nobody gives up."""
+    with server([ANSWER] * 2) as address:
+        record = generator(address, [0.0, 0.0], connections=1).run()
+
+    first, second = record.answers
+    assert (first.planned, second.planned, record.errors) == (0.0, 0.0, 0)
+    assert second.sent >= first.ended
+
+
+def test_without_a_free_connection_a_request_that_gives_up_does_not_go():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        plan = [0.0, 0.01, 0.02]
+        record = generator(silent.getsockname(), plan, connections=1, gives_up_s=0.05).run()
+
+    assert (record.answers, record.unanswered, record.unsent) == ([], 1, 2)
+    assert record.errors == 3
+
+
+def test_a_request_that_would_go_too_late_does_not_go():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        record = generator(silent.getsockname(), [0.0], gives_up_s=1e-9).run()
+
+    assert (record.unsent, record.unanswered) == (1, 0)
+
+
+def test_a_connection_that_the_server_closes_while_idle_is_replaced():
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve_once_each() -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(ANSWER)
+
+    thread = threading.Thread(target=serve_once_each)
+    thread.start()
+    with listener:
+        record = generator(listener.getsockname(), [0.0, 0.15], connections=1).run()
+    thread.join(10)
+
+    assert [answer.status for answer in record.answers] == [200, 200]
+    assert record.errors == 0
+
+
+def test_a_connection_that_breaks_under_a_request_is_an_error():
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def hang_up() -> None:
+        connection, _ = listener.accept()
+        connection.recv(65536)
+        connection.close()
+
+    thread = threading.Thread(target=hang_up)
+    thread.start()
+    with listener:
+        record = generator(listener.getsockname(), [0.0], connections=1).run()
+    thread.join(10)
+
+    assert (record.broken, record.errors, record.answers) == (1, 1, [])
+
+
+def test_the_other_stream_asks_again_as_soon_as_it_is_answered():
+    with server([ANSWER] * 1000) as address:
+        plan = [0.0, 0.05]
+        record = generator(address, plan, beside=b"POST / HTTP/1.1\r\n\r\n").run()
+
+    assert record.beside > 2
+    assert (len(record.answers), record.errors) == (2, 0)
+
+
+def test_the_end_of_the_plan_is_told_before_the_last_answers():
+    """The server answers only after it was told."""
+    told = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer_when_told() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            if told.wait(10):
+                connection.sendall(ANSWER)
+
+    thread = threading.Thread(target=answer_when_told)
+    thread.start()
+    with listener:
+        record = generator(
+            listener.getsockname(), [0.0], connections=1, patience_s=5.0, on_sent=told.set
+        ).run()
+    thread.join(10)
+
+    assert [answer.status for answer in record.answers] == [200]
+
+
+def test_figures_are_of_latencies_from_the_planned_moment():
+    record = Record([Answer(200, 0.0, 0.5, 1.0), Answer(503, 1.0, 1.0, 2.0)], [0.5, 0.0])
+    figures = figures_of(record)
+
+    assert (figures.achieved_per_s, figures.p50_ms, figures.p99_ms) == (1, 1000, 1000)
+    assert (figures.lag_p99_ms, figures.errors) == (500, 1)
+
+
+def test_without_answers_latencies_are_infinite():
+    figures = figures_of(Record(lags=[0.0], unanswered=1))
+
+    assert (figures.achieved_per_s, figures.p50_ms, figures.errors) == (0, float("inf"), 1)
+
+
+def test_every_request_of_an_overload_has_one_fate():
+    answers = [
+        Answer(200, 0.0, 0.1, 0.9),  # in time
+        Answer(200, 0.0, 0.0, 1.1),  # later than its deadline
+        Answer(200, 9.5, 9.5, 10.1),  # in time, but the load was over
+        Answer(429, 1.0, 1.5, 1.52),
+        Answer(429, 2.0, 2.0, 2.04),
+        Answer(504, 3.0, 3.0, 4.0),
+    ]
+    record = Record(answers, [0.002, 0.001], broken=1, unsent=2, unanswered=3)
+    fates = fates_of(record, planned=12, seconds=10, timeout_s=1)
+
+    assert (fates.in_time, fates.late, fates.refused, fates.others) == (1, 2, 2, {"504": 1})
+    assert (fates.broken, fates.unsent, fates.unanswered) == (1, 2, 3)
+    assert fates.planned == 1 + 2 + 2 + 1 + 1 + 2 + 3
+
+
+def test_a_refusal_is_timed_from_its_sending():
+    answers = [Answer(429, 1.0, 1.5, 1.52), Answer(429, 2.0, 2.0, 2.04)]
+    fates = fates_of(Record(answers, [0.5, 0.0]), planned=2, seconds=10, timeout_s=1)
+
+    assert fates.refused_p50_ms == pytest.approx(20)
+    assert fates.refused_max_ms == pytest.approx(40)
+    assert fates.lag_max_ms == 500

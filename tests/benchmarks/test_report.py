@@ -1,12 +1,16 @@
 """The report, from samples that are made up."""
 
-from benchmarks.cases import CONV, JSON_1, RAW_1, Case
+from benchmarks.cases import CONV, DENSE, JSON_1, RAW_1, RAW_64, Case
 from benchmarks.closed_loop import Samples
 from benchmarks.coldstart import ColdStart
-from benchmarks.open_loop import Figures, OpenRun
-from benchmarks.report import Results, make_charts, table, write_report
+from benchmarks.generator import Figures
+from benchmarks.hotpath import Cost, Trial
+from benchmarks.open_loop import OpenRun
+from benchmarks.report import Results, make_charts, write_report
 from benchmarks.servers import BARE, HOURGLASS, USUAL
+from benchmarks.slow import SLOW
 from benchmarks.stats import Sample
+from tests.benchmarks.made_up import a_mixed, an_overload
 
 CASE = Case("pinned", CONV, RAW_1, 8)
 
@@ -22,7 +26,7 @@ def results(bare_share: float = 0.1) -> Results:
         (CASE, USUAL): [sample(500, cpu_us=400), sample(500, cpu_us=400), sample(500, cpu_us=400)],
         (CASE, BARE): [sample(10_000, share=bare_share)] * 3,
     }
-    samples.direct = {("pinned", CONV, 1): [sample(5000)] * 3}
+    samples.direct = {("pinned", CONV, 1, 1): [sample(5000)] * 3}
     return Results({"Machine": "a quiet one"}, samples, {HOURGLASS: ColdStart(1.23, 99.6)})
 
 
@@ -31,16 +35,12 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_a_table_is_markdown():
-    assert table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
-
-
 def test_ratios_stand_beside_the_figure():
     row = next(row for row in rows(write_report(results(), {})) if row[0] == CONV)
 
     assert row == [
         CONV, "raw-1", "8", "2,500", "5.0 (4.0 to 6.0)", "0.25 (0.20 to 0.30)",
-        "0.50 (0.40 to 0.60)", "0.25",
+        "0.50 (0.40 to 0.60)", "0.50 (0.40 to 0.60)", "0.25", "0", "1.7",
     ]  # fmt: skip
 
 
@@ -57,7 +57,28 @@ def test_a_contender_that_was_not_measured_is_a_dash():
     del given.samples.served[CASE, USUAL]
     row = next(row for row in rows(write_report(given, {})) if row[0] == CONV)
 
-    assert (row[4], row[7]) == ("-", "-")
+    assert (row[4], row[8]) == ("-", "-")
+
+
+def test_large_bodies_are_compared_with_all_threads_and_with_one():
+    given = results()
+    case = Case("unpinned", CONV, RAW_64, 8)
+    given.samples.served = {(case, HOURGLASS): [sample(90), sample(80)]}
+    given.samples.direct = {
+        ("unpinned", CONV, 64, 2): [sample(180), sample(160)],
+        ("unpinned", CONV, 64, 1): [sample(100), sample(100)],
+    }
+    row = next(row for row in rows(write_report(given, {})) if row[0] == CONV)
+
+    assert row[6:8] == ["0.50 (0.50 to 0.50)", "0.85 (0.80 to 0.90)"]
+
+
+def test_cpu_time_above_the_bare_application_is_in_microseconds():
+    given = results()
+    given.samples.served[CASE, HOURGLASS] = [sample(2000, cpu_us=cpu) for cpu in (340, 360, 350)]
+    row = next(row for row in rows(write_report(given, {})) if row[0] == CONV)
+
+    assert row[9] == "250"
 
 
 def test_cells_are_in_the_order_of_the_grid():
@@ -102,3 +123,53 @@ def test_there_is_a_chart_for_each_model_and_one_for_the_open_loop():
 
     assert list(charts) == ["mnist-conv pinned", "open loop"]
     assert all(svg.startswith("<svg ") for svg in charts.values())
+
+
+def test_the_targets_stand_before_everything_that_was_measured():
+    text = write_report(results(), {"a chart": "chart.svg"})
+
+    assert text.index("## Targets") < text.index("chart.svg") < text.index("## Closed loop")
+
+
+def test_the_hot_path_is_compared_with_its_floor():
+    given = results()
+    trial = Trial(DENSE, RAW_1, 32)
+    given.hot_path = {
+        trial.floor: [Cost(20, 20), Cost(30, 30), Cost(40, 40)],
+        trial: [Cost(80, 70), Cost(90, 60), Cost(100, 80)],
+    }
+    found = {row[0]: row for row in rows(write_report(given, {})) if row[2:4] == ["raw-1", "32"]}
+
+    assert found["bare"] == ["bare", "-", "raw-1", "32", "30.0", "20.0", "30.0", "-"]
+    assert found[HOURGLASS][4:] == ["90.0", "80.0", "70.0", "3.00 (2.50 to 4.00)"]
+
+
+def test_an_overload_says_what_became_of_every_request():
+    given = results()
+    given.overloads = [an_overload(in_time=950, others={"504": 1200}, unsent=3)]
+    answered, cost = (row for row in rows(write_report(given, {})) if row[0] == SLOW)
+
+    assert answered == [
+        SLOW, "25.0", "100.0 (90.0, 110.0)", "300", "10", "95.0", "0.95", "5", "2,000",
+        "1,200 x 504", "6", "7", "3",
+    ]  # fmt: skip
+    assert cost == [
+        SLOW, "2.0", "8.0", "49.0", "0.10", "0.90", "100.0", "120.0", "110.0", "4.0", "26.0",
+        "0.70",
+    ]  # fmt: skip
+
+
+def test_an_overload_that_was_not_sent_whole_is_void():
+    given = results()
+    given.overloads = [an_overload(unsent=31)]
+
+    assert next(row for row in rows(write_report(given, {})) if row[0] == SLOW)[-1] == "31 (void)"
+
+
+def test_small_requests_beside_large_ones():
+    given = results()
+    given.mixed = [a_mixed()]
+
+    assert "## One row beside 512" in write_report(given, {})
+    row = [row for row in rows(write_report(given, {})) if len(row) == 10][-1]
+    assert row == [CONV, "2.00", "1.00", "3.00", "2.00", "5.00", "6.00", "60", "3", "0.10"]

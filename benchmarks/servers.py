@@ -31,7 +31,7 @@ START_WITHIN_S: Final = 60.0
 STOP_WITHIN_S: Final = 15.0
 ANSWER_WITHIN_S: Final = 10.0
 # 128 clients of 64 rows each want more than the default queue holds
-ROOM: Final = ("--max-queue-rows", "16384")
+ROOM: Final = ("--max-queue-rows", "16384", "--max-queue-wait-ms", "60000")
 
 # how often a server that starts is asked: the error of a start-up time
 ASK_EVERY_S: Final = 0.005

@@ -7,7 +7,7 @@ set when it rings instead of at every answer. Everything else is uvicorn's.
 """
 
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -20,7 +20,9 @@ from service.api.responses import WHOLE_ANSWER, Headers
 from service.api.runtime import STATE, Runtime
 from service.inference.ticket import Ticket
 
-_CLOSE = (b"connection", b"close")
+_CLOSE: Final = (b"connection", b"close")
+_END_OF_LINE: Final = b"\r\n"
+_END_OF_HEAD: Final = b"\r\n\r\n"
 
 
 class Connection(HttpToolsProtocol):
@@ -116,7 +118,7 @@ class Connection(HttpToolsProtocol):
 
     def _note_head(self, data: bytes) -> None:
         """See whether *data* begins with the same head as the request before it."""
-        head = data[: data.find(b"\r\n\r\n") + 4]
+        head = data[: data.find(_END_OF_HEAD) + len(_END_OF_HEAD)]
         self._repeated = data if head == self._last_head else None
         self._last_head = head
 
@@ -160,13 +162,9 @@ class Connection(HttpToolsProtocol):
 
     def _write(self, status: int, headers: Headers, body: bytes) -> None:
         """Write a whole answer; the app vouches that no header breaks out of its line."""
-        parts = [STATUS_LINE[status]]
-        for name, value in self.server_state.default_headers:
-            parts += (name, b": ", value, b"\r\n")
-        for name, value in headers:
-            parts += (name, b": ", value, b"\r\n")
-        parts += (b"\r\n", body)
-        self.transport.write(b"".join(parts))
+        lines = [b": ".join(header) for header in (*self.server_state.default_headers, *headers)]
+        head = _END_OF_LINE.join(lines)
+        self.transport.write(b"".join((STATUS_LINE[status], head, _END_OF_HEAD, body)))
 
     def _unset_keepalive_if_required(self) -> None:
         self._idle_since = None

@@ -61,21 +61,18 @@ class Exchange:
         fault: What went wrong, for the log.
     """
 
-    __slots__ = (
-        *("fault", "method", "metrics", "model", "request_id", "route", "runtime"),
-        *("status", "ticket"),
-    )
+    # defaults of the class, not of each request: most are never or only once written
+    route = UNMATCHED
+    status: int | None = None
+    model: tuple[str, str] | None = None
+    metrics: OperationMetrics | None = None
+    fault: Exception | None = None
 
     def __init__(self, runtime: Runtime, method: str, request_id: bytes) -> None:
         self.runtime = runtime
         self.method = method
         self.request_id = request_id
         self.ticket = Ticket()
-        self.route = UNMATCHED
-        self.status: int | None = None
-        self.model: tuple[str, str] | None = None
-        self.metrics: OperationMetrics | None = None
-        self.fault: Exception | None = None
 
     @property
     def elapsed_s(self) -> float:

@@ -460,10 +460,11 @@ class Batcher:
             # a row is missing or too many, and nobody knows whose
             raise InferenceError("the model does not give one row for each row")
         is_finite = all(first_non_finite(output) is None for output in outputs)
+        is_one = len(outputs) == 1
         at = 0
         for part in batch:
             end = at + part.stop - part.start
-            results = tuple([output[at:end] for output in outputs])
+            results = (outputs[0][at:end],) if is_one else tuple([out[at:end] for out in outputs])
             at = end
             if is_finite or (bad := _first_bad(results)) is None:
                 self._accept(part, results, now)

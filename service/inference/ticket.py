@@ -23,28 +23,18 @@ class Ticket:
         give_up: Set while rows are queued or run: takes them out again.
     """
 
-    __slots__ = (
-        "deadline",
-        "give_up",
-        "has_left",
-        "infer_s",
-        "parse_s",
-        "queue_s",
-        "render_s",
-        "rows",
-        "started",
-    )
+    # defaults of the class, not of each request: most are never or only once written
+    rows = 0
+    parse_s = 0.0
+    queue_s = 0.0
+    infer_s = 0.0
+    render_s = 0.0
+    has_left = False
+    give_up: Callable[[], None] | None = None
 
-    def __init__(self, *, timeout_s: float = float("inf"), started: float | None = None) -> None:
-        self.started = perf_counter() if started is None else started
+    def __init__(self, *, timeout_s: float = float("inf")) -> None:
+        self.started = perf_counter()
         self.deadline = self.started + timeout_s
-        self.rows = 0
-        self.parse_s = 0.0
-        self.queue_s = 0.0
-        self.infer_s = 0.0
-        self.render_s = 0.0
-        self.has_left = False
-        self.give_up: Callable[[], None] | None = None
 
     def leave(self) -> None:
         """Give the request up, wherever its rows are just now."""

@@ -4,7 +4,9 @@ from service.inference.ticket import Ticket
 
 
 def test_a_deadline_counts_from_when_the_request_came_in():
-    assert Ticket(timeout_s=2.5, started=10.0).deadline == 12.5
+    ticket = Ticket(timeout_s=2.5)
+
+    assert ticket.deadline == ticket.started + 2.5
 
 
 def test_without_a_time_limit_there_is_no_deadline():

@@ -351,18 +351,26 @@ class Batcher:
         jobs: list[_Job] = []
         others: list[_Job] = []
         shape: tuple[int, ...] = ()
+        run_s = self._pace * self._cost.run_s(min(capacity, self.waiting_rows))
         while self._queue and len(jobs) + len(others) < capacity:
             job = self._queue.popleft()
             if not job.waiting:
                 continue
             if job.ticket.deadline <= now:
                 self._fail(job, DeadlineExceededError("the deadline passed in the queue"))
+            elif self._queue and job.ticket.deadline < now + run_s:
+                self._set_aside(job)
             elif not jobs:
                 jobs.append(job)
                 shape = job.rows.shape[1:]
             else:
                 (jobs if job.rows.shape[1:] == shape else others).append(job)
         return jobs, others
+
+    def _set_aside(self, job: _Job) -> None:
+        """Let a job wait for its deadline: its run would end later, and others wait who gain."""
+        self.waiting_rows -= job.waiting
+        job.waiting = 0
 
     def _take(self, job: _Job, rows: int, now: float) -> _Part:
         start = len(job.rows) - job.waiting

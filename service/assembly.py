@@ -6,6 +6,7 @@ several batch sizes, and has given the stored answers to its golden rows.
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
@@ -28,7 +29,9 @@ from service.inference.graphs import (
     from_pair,
     from_whole,
 )
+from service.inference.invariance import Run, in_fixed_batches
 from service.inference.lane import Lanes
+from service.inference.memory import give_back_memory
 from service.inference.providers import Device
 from service.inference.session import OrtSession, Session
 from service.metrics import Metrics, ModelMetrics, OperationMetrics
@@ -152,6 +155,11 @@ class LiveModel:
     def version(self) -> str:
         return str(self.manifest.version)
 
+    def close(self) -> None:
+        """Drop every session and hand its memory back; the series end with *Metrics.remove*."""
+        self.autoencoder.close()
+        give_back_memory()
+
 
 def assemble(package: Package, engine: Engine) -> LiveModel:
     """Make a live model of a package; blocking, so call it in a thread.
@@ -198,6 +206,28 @@ def is_large(package: Package, join_max_bytes: int = JOIN_MAX_BYTES) -> bool:
     return sum(len(package.files[name]) for name in package.manifest.graphs.names) > join_max_bytes
 
 
+def served_graphs(
+    package: Package, graphs: Graphs, join_max_bytes: int = JOIN_MAX_BYTES
+) -> dict[str, bytes]:
+    """Choose the graphs that get a session of their own, by operation."""
+    wanted = {
+        operations.ENCODE: graphs.encode,
+        operations.DECODE: graphs.decode,
+        operations.RECONSTRUCT: graphs.reconstruct,
+        operations.ANOMALY_SCORE: graphs.score,
+        operations.INFER: graphs.everything,
+    }
+    if is_large(package, join_max_bytes) and graphs.decode is not None:
+        wanted = {name: wanted[name] for name in (operations.ENCODE, operations.DECODE)}
+    return {name: graph for name, graph in wanted.items() if graph is not None}
+
+
+def served_run(session: Session, manifest: Manifest) -> Run:
+    """Give the runs of *session* as a batcher makes them: all of one size if the model asks."""
+    size = manifest.fixed_batch_rows
+    return session.run if size is None else in_fixed_batches(session.run, size)
+
+
 def _signature(manifest: Manifest) -> Signature:
     return Signature(manifest.input, manifest.code, manifest.output, manifest.reconstructs)
 
@@ -217,7 +247,9 @@ class _Assembly:
         manifest, engine = self._manifest, self._engine
         labels = (manifest.name, str(manifest.version))
         graphs = make_graphs(self._package)
-        for operation, graph in self._wanted(graphs).items():
+        served = served_graphs(self._package, graphs, engine.join_max_bytes)
+        everything = served.pop(operations.INFER, None)
+        for operation, graph in served.items():
             self._sessions[operation] = engine.make_session(graph, self._device)
         self._check_golden()
         calibration = self._read_calibration()
@@ -228,7 +260,7 @@ class _Assembly:
                 name: self._batcher(name, session, self._operation_metrics(name))
                 for name, session in self._sessions.items()
             },
-            open_everything=self._opener(graphs),
+            open_everything=self._opener(everything),
         )
         nodes = {name: dict(session.nodes) for name, session in self._sessions.items()}
         provider = next(iter(self._sessions.values())).provider
@@ -256,25 +288,8 @@ class _Assembly:
             session.close()
         self._engine.metrics.remove(self._manifest.name, str(self._manifest.version))
 
-    def _wanted(self, graphs: Graphs) -> dict[str, bytes]:
-        """Choose the graphs that get a session of their own at once."""
-        wanted = {
-            operations.ENCODE: graphs.encode,
-            operations.DECODE: graphs.decode,
-            operations.RECONSTRUCT: graphs.reconstruct,
-            operations.ANOMALY_SCORE: graphs.score,
-        }
-        if self._is_large and graphs.decode is not None:
-            del wanted[operations.RECONSTRUCT], wanted[operations.ANOMALY_SCORE]
-        return {name: graph for name, graph in wanted.items() if graph is not None}
-
-    @property
-    def _is_large(self) -> bool:
-        return is_large(self._package, self._engine.join_max_bytes)
-
-    def _opener(self, graphs: Graphs) -> Callable[[], Batcher] | None:
-        everything = graphs.everything
-        if everything is None or (self._is_large and graphs.decode is not None):
+    def _opener(self, everything: bytes | None) -> Callable[[], Batcher] | None:
+        if everything is None:
             return None
 
         # its series start now: a model that is closed meanwhile must not start them again
@@ -301,12 +316,12 @@ class _Assembly:
     def _batcher(self, operation: str, session: Session, metrics: OperationMetrics) -> Batcher:
         engine = self._engine
         is_cuda = self._device.kind == "cuda"
-        sizes = batch_sizes(self._largest_batch())
+        largest = self._largest_batch()
+        sizes, buckets = self._sizes(largest)
         cost = self._measure(session, self._sample(operation), sizes)
-        largest = sizes[-1]
-        if engine.max_batch_rows == "auto":
+        if engine.max_batch_rows == "auto" and self._manifest.fixed_batch_rows is None:
             largest = min(largest, cost.useful_rows)
-        return Batcher(
+        batcher = Batcher(
             session,
             engine.lanes.of(str(self._device)),
             cost=cost,
@@ -315,12 +330,22 @@ class _Assembly:
             max_queue_rows=engine.max_queue_rows,
             max_wait_s=engine.max_wait_s,
             delay_s=engine.delay_s,
-            # a GPU library tunes itself to every new shape: give it few
-            buckets=sizes if is_cuda else (),
-            # and a GPU's session wants to be called from one thread
+            buckets=buckets,
+            # a GPU's session wants to be called from one thread
             place="thread" if is_cuda else engine.place,
             on_device_lost=engine.on_device_lost,
         )
+        _show_queue(batcher, metrics)
+        return batcher
+
+    def _sizes(self, largest: int) -> tuple[list[int], list[int]]:
+        """Choose the batch sizes to measure, and those to pad to."""
+        fixed = self._manifest.fixed_batch_rows
+        if fixed is not None:
+            return sorted({1, largest}), [fixed]  # two points show that all runs cost the same
+        sizes = batch_sizes(largest)
+        # a GPU library tunes itself to every new shape: give it few
+        return sizes, sizes if self._device.kind == "cuda" else []
 
     def _largest_batch(self) -> int:
         """Rows in a run at most, by the settings and the manifest."""
@@ -330,12 +355,13 @@ class _Assembly:
 
     def _measure(self, session: Session, sample: Rows, sizes: list[int]) -> CostModel:
         """Warm the session up, at every size where each counts, and keep the times."""
+        served = served_run(session, self._manifest)
 
         def run(size: int) -> None:
             if self._engine.stopping.is_set():
                 raise UnavailableError("the server is stopping")
             rows = pad(sample[:size], size)
-            if any(len(output) != size for output in session.run(rows)):
+            if any(len(output) != size for output in served(rows)):
                 raise PackageError(f"a graph does not give {size} rows for {size} rows")
 
         elements = sample.size // len(sample)
@@ -365,7 +391,7 @@ class _Assembly:
             wanted = self._golden.answers.get(_GIVES[operation])
             if wanted is None:
                 raise PackageError(f"the golden rows have no {_GIVES[operation]} to compare with")
-            got = session.run(self._sample(operation))[0]
+            got = served_run(session, self._manifest)(self._sample(operation))[0]
             error = np.abs(got.astype(np.float64) - wanted) if got.shape == wanted.shape else None
             if error is None or not (error <= tolerance * (1 + np.abs(wanted))).all():
                 raise PackageError(
@@ -380,6 +406,15 @@ class _Assembly:
         if calibration.model_sha256 != self._package.model_sha256:
             raise PackageError("the calibration belongs to another model")
         return calibration
+
+
+def _show_queue(batcher: Batcher, metrics: OperationMetrics) -> None:
+    """Show how many rows wait, without keeping the queue alive.
+
+    prometheus-client ties a series and its function into a cycle; frozen, it is never collected.
+    """
+    seen = weakref.ref(batcher)
+    metrics.queue_rows.set_function(lambda: queue.waiting_rows if (queue := seen()) else 0)
 
 
 def _plain_row(spec: TensorSpec) -> Rows:

@@ -1,6 +1,7 @@
 """Writing a model package: what the recipes and the commands share with the registry."""
 
 import json
+import platform
 import shutil
 from collections.abc import Mapping
 from hashlib import sha256
@@ -10,14 +11,25 @@ from typing import Final
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from service.assembly import assemble, is_large, make_engine, make_graphs
+from service.assembly import (
+    AUTO_MAX_ROWS,
+    assemble,
+    is_large,
+    make_engine,
+    make_graphs,
+    served_graphs,
+    served_run,
+)
 from service.errors import InferenceError, PackageError
+from service.inference import operations
 from service.inference.graphs import CODE, RECONSTRUCTION, SCORE
+from service.inference.invariance import Dependence, find_dependences, runtime_version
 from service.inference.providers import Device
 from service.inference.session import OrtSession
 from service.metrics import Metrics
 from service.repository.golden import GoldenRows
 from service.repository.manifest import (
+    BatchInvariance,
     CalibrationFacts,
     Description,
     FileRecord,
@@ -48,10 +60,10 @@ def answers(package: Package, rows: Rows) -> dict[str, Rows]:
     else:
         made = {CODE: graphs.encode, RECONSTRUCTION: graphs.reconstruct, SCORE: graphs.score}
         names, graph = [name for name, data in made.items() if data], graphs.everything
-    session = OrtSession(graph or b"", Device())
+    run = served_run(OrtSession(graph or b"", Device()), package.manifest)
     starts = range(0, len(rows), BATCH_ROWS)
     try:
-        batches = [session.run(rows[start : start + BATCH_ROWS]) for start in starts]
+        batches = [run(rows[start : start + BATCH_ROWS]) for start in starts]
     except InferenceError as error:
         raise PackageError("the model fails on the rows that it is packed with") from error
     if not batches:
@@ -86,6 +98,38 @@ def calibrate_package(package: Package, rows: Rows) -> Calibration:
     )
 
 
+def measure_batch_invariance(package: Package, golden: GoldenRows) -> BatchInvariance:
+    """Measure on the CPU whether the bits of a row's answers depend on the batch around it.
+
+    Every graph that serves is tried as it serves: in batches of one size, if the manifest asks.
+
+    Raises:
+        PackageError: A graph fails on rows such as the golden ones.
+    """
+    manifest = package.manifest
+    largest = manifest.max_batch_rows or AUTO_MAX_ROWS
+    found: dict[str, list[Dependence]] = {}
+    for operation, graph in served_graphs(package, make_graphs(package)).items():
+        sample = golden.answers[CODE] if operation == operations.DECODE else golden.rows
+        session = OrtSession(graph, Device())
+        try:
+            found[operation] = find_dependences(
+                served_run(session, manifest), sample, largest=largest
+            )
+        except InferenceError as error:
+            raise PackageError(f"'{operation}' fails on rows such as the golden ones") from error
+        finally:
+            session.close()
+    return BatchInvariance(
+        invariant=not any(found.values()),
+        largest_batch=largest,
+        depends_on=found,
+        provider=Device().provider,
+        onnxruntime=runtime_version(),
+        machine=platform.machine(),
+    )
+
+
 def check_package(location: Location, settings: Settings, device: Device) -> list[str]:
     """Load a package as the server does under *settings*, and let go of it again.
 
@@ -98,12 +142,12 @@ def check_package(location: Location, settings: Settings, device: Device) -> lis
     """
     engine = make_engine(settings, device, Metrics(CollectorRegistry()))
     try:
-        model = assemble(read_package(location), engine).autoencoder
+        live = assemble(read_package(location), engine)
     finally:
         engine.lanes.close()
-    operations = model.operations
-    model.close()
-    return operations
+    found = live.autoencoder.operations
+    live.close()
+    return found
 
 
 def write_package(
@@ -114,6 +158,7 @@ def write_package(
     golden_rows: Rows,
     calibration_rows: Rows | None = None,
     calibration_data: str = "",
+    measure_invariance: bool = True,
 ) -> Location:
     """Write ``<models>/<name>/<version>/`` and read it back as the server would.
 
@@ -126,6 +171,8 @@ def write_package(
         golden_rows: A few rows of the input, stored with the model's own answers.
         calibration_rows: Clean rows that the model was not trained on.
         calibration_data: What those rows are, in words.
+        measure_invariance: Find out whether answers depend on the batch around a row, which runs
+            every graph some 400 times, with 10,000 rows.
 
     Raises:
         PackageError: The files are not usable graphs, or do not fit the description.
@@ -146,6 +193,7 @@ def write_package(
         files={name: _record(data) for name, data in written.items()},
         golden=Golden(file=GOLDEN_FILE),
         calibration=facts,
+        batch_invariance=_invariance(bare, golden) if measure_invariance else None,
     )
     folder = models / description.name / str(description.version)
     location = Location(description.name, description.version, folder)
@@ -156,6 +204,18 @@ def write_package(
         shutil.rmtree(folder)
     made.rename(folder)
     return location
+
+
+def _invariance(package: Package, golden: GoldenRows) -> BatchInvariance:
+    """Measure it, and refuse a promise that the model cannot keep."""
+    measured = measure_batch_invariance(package, golden)
+    if package.manifest.invariant and not measured.invariant:
+        reasons = sorted({reason for found in measured.depends_on.values() for reason in found})
+        raise PackageError(
+            f"'invariant' does not hold: answers depend on {' and '.join(reasons)} in batches of"
+            " one size too; with a max_batch_rows of 1 they cannot"
+        )
+    return measured
 
 
 def _record(data: bytes) -> FileRecord:

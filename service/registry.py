@@ -200,7 +200,7 @@ class Registry:
         )
 
     def _drop(self, live: LiveModel) -> None:
-        live.autoencoder.close()
+        live.close()
         self._engine.metrics.remove(live.name, live.version)
 
     @staticmethod

@@ -182,6 +182,7 @@ def write(
     image: ImageSpec | None = None,
     shape: tuple[int | None, ...] | None = None,
     code_shape: tuple[int | None, ...] = (2,),
+    measure_invariance: bool = False,
     **description: Any,
 ) -> Location:
     """Write a package of an encoder and a decoder over float32 rows."""
@@ -204,6 +205,7 @@ def write(
         golden_rows=golden,
         calibration_rows=calibration,
         calibration_data="rows of a fixed seed",
+        measure_invariance=measure_invariance,  # hundreds of runs, which few tests ask for
     )
 
 
@@ -313,3 +315,62 @@ def casting(source: str, target: str, given: str, gives: str, features: int = 4)
         (source, given, [features]),
         [(target, gives, [features])],
     )
+
+
+def _shifted(amount: list[Any], features: int) -> bytes:
+    """``z = x + shift``, where the nodes of *amount* make ``shift`` of ``count``, the batch size.
+
+    The size is a float; constants at hand are ``zero``, ``one``, ``column`` and ``small``.
+    """
+    return graph(
+        [
+            node("Shape", ["x"], ["rows"], start=0, end=1),
+            node("Squeeze", ["rows"], ["number"]),
+            node("Cast", ["number"], ["count"], to=TensorProto.FLOAT),
+            *amount,
+            node("Add", ["x", "shift"], ["z"]),
+        ],
+        ("x", "float32", [features]),
+        [("z", "float32", [features])],
+        {
+            "zero": np.array(0, np.float32),
+            "one": np.array(1, np.float32),
+            "column": np.array([1]),
+            "small": np.array(2**-10, np.float32),
+        },
+    )
+
+
+def counting(features: int = 4) -> tuple[bytes, bytes]:
+    """A code that is the row plus 2**-10 for every row in the batch, decoded as it is.
+
+    So a row's answers depend on the size of its batch, and on nothing else of it.
+    """
+    encoder = _shifted([node("Mul", ["count", "small"], ["shift"])], features)
+    return encoder, linear("z", "y", np.eye(features))
+
+
+def numbering(features: int = 4) -> tuple[bytes, bytes]:
+    """A code that is the row plus 2**-10 for every row before it in the batch."""
+    encoder = _shifted(
+        [
+            node("Range", ["zero", "count", "one"], ["before"]),
+            node("Unsqueeze", ["before", "column"], ["place"]),
+            node("Mul", ["place", "small"], ["shift"]),
+        ],
+        features,
+    )
+    return encoder, linear("z", "y", np.eye(features))
+
+
+def quantising(features: int = 4) -> tuple[bytes, bytes]:
+    """A code of 8 bits on a scale made of the whole batch, as dynamic quantisation does it."""
+    encoder = graph(
+        [
+            node("DynamicQuantizeLinear", ["x"], ["bytes", "scale", "zero"]),
+            node("DequantizeLinear", ["bytes", "scale", "zero"], ["z"]),
+        ],
+        ("x", "float32", [features]),
+        [("z", "float32", [features])],
+    )
+    return encoder, linear("z", "y", np.eye(features))

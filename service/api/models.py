@@ -13,10 +13,12 @@ from service.api.schemas import (
     ModelCard,
     ModelList,
     ModelSummary,
+    OperationCost,
     Placement,
 )
-from service.assembly import LiveModel
+from service.assembly import AUTO_MAX_ROWS, LiveModel
 from service.errors import InvalidRowsError, UnavailableError
+from service.inference.cost import CostModel
 from service.registry import Entry
 from service.repository.manifest import Manifest
 from service.scoring.calibration import Calibration
@@ -85,6 +87,7 @@ def _card(entry: Entry) -> ModelCard:
         training=manifest.training,
         quality=manifest.quality,
         calibration=_calibration(manifest, live),
+        batch_invariance=manifest.batch_invariance,
         placement=live and _placement(live),
         files=manifest.files,
     )
@@ -125,4 +128,22 @@ def _thresholds(calibration: Calibration, measure: str) -> dict[str, float]:
 
 def _placement(live: LiveModel) -> Placement:
     nodes = {operation: dict(placed) for operation, placed in live.nodes.items()}
-    return Placement(provider=live.provider, device=str(live.device), graph_nodes=nodes)
+    batchers = live.autoencoder.batchers.items()
+    return Placement(
+        provider=live.provider,
+        device=str(live.device),
+        graph_nodes=nodes,
+        fixed_batch_rows=live.manifest.fixed_batch_rows,
+        cost={operation: _cost(batcher.cost) for operation, batcher in batchers},
+    )
+
+
+def _cost(cost: CostModel) -> OperationCost:
+    return OperationCost(
+        rows=list(cost.rows),
+        seconds=[round(seconds, 9) for seconds in cost.seconds],
+        base_s=round(cost.fit.base_s, 9),
+        row_s=round(cost.fit.row_s, 9),
+        rows_per_s=round(cost.rows_per_s, 1),
+        useful_rows=min(cost.useful_rows, AUTO_MAX_ROWS),
+    )

@@ -8,7 +8,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.options import Options, ScoreOptions
-from service.repository.manifest import Architecture, FileRecord, Preprocessing, Quality, Training
+from service.repository.manifest import (
+    Architecture,
+    BatchInvariance,
+    FileRecord,
+    Preprocessing,
+    Quality,
+    Training,
+)
 from service.specs import TensorSpec
 
 RowList = Annotated[
@@ -136,6 +143,20 @@ class CardCalibration(BaseModel):
     )
 
 
+class OperationCost(BaseModel):
+    """What a run costs by the number of its rows, as it was measured at load."""
+
+    rows: list[int] = Field(description="Batch sizes that were measured.")
+    seconds: list[float] = Field(description="Of one run of each size.")
+    base_s: float = Field(description="By the fit, what a run costs whatever its rows.")
+    row_s: float = Field(description="By the fit, what every row adds.")
+    rows_per_s: float = Field(description="In batches of the largest size that was measured.")
+    useful_rows: int = Field(
+        description="Rows beyond which a larger batch wins next to nothing, by the fit; what"
+        " batches are limited to where the server's setting is auto."
+    )
+
+
 class Placement(BaseModel):
     """Where a version really runs."""
 
@@ -143,6 +164,12 @@ class Placement(BaseModel):
     device: str
     graph_nodes: dict[str, dict[str, int]] = Field(
         description="For each operation, nodes on each execution provider."
+    )
+    fixed_batch_rows: int | None = Field(
+        description="Rows that every run is padded to; null where a run has the rows that came."
+    )
+    cost: dict[str, OperationCost] = Field(
+        description="For each operation that has a graph of its own and has been opened."
     )
 
 
@@ -173,6 +200,9 @@ class ModelCard(BaseModel):
     training: Training | None
     quality: Quality | None
     calibration: CardCalibration | None
+    batch_invariance: BatchInvariance | None = Field(
+        description="Whether answers depend on the batch around a row; null if never measured."
+    )
     placement: Placement | None = Field(description="null while it does not serve.")
     files: dict[str, FileRecord]
 

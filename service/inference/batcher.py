@@ -158,7 +158,7 @@ class Batcher:
         self._cost = cost
         self._metrics = metrics
         self._max_batch_rows = max_batch_rows
-        self._shared_rows = min(max_batch_rows, cost.shared_rows)
+        self._shared_rows = min(max_batch_rows, cost.shared_rows())
         self._max_queue_rows = max_queue_rows
         self._max_wait_s = max_wait_s
         self._delay_s = delay_s
@@ -351,14 +351,16 @@ class Batcher:
         jobs: list[_Job] = []
         others: list[_Job] = []
         shape: tuple[int, ...] = ()
-        run_s = self._pace * self._cost.run_s(min(capacity, self.waiting_rows))
+        # only where there is not room for all: who cannot gain any more makes way
+        is_crowded = self.waiting_rows > capacity
+        ends = now + self._pace * self._cost.run_s(capacity) if is_crowded else now
         while self._queue and len(jobs) + len(others) < capacity:
             job = self._queue.popleft()
             if not job.waiting:
                 continue
             if job.ticket.deadline <= now:
                 self._fail(job, DeadlineExceededError("the deadline passed in the queue"))
-            elif self._queue and job.ticket.deadline < now + run_s:
+            elif self._queue and job.ticket.deadline < ends:
                 self._set_aside(job)
             elif not jobs:
                 jobs.append(job)
@@ -433,6 +435,7 @@ class Batcher:
         """Correct what the run was thought to cost, here and for the runs to come."""
         self.spent_s += seconds - expected_s
         self._pace += _PACE_WEIGHT * (seconds / max(expected_s, 1e-9) - self._pace)
+        self._shared_rows = min(self._max_batch_rows, self._cost.shared_rows(self._pace))
 
     def _close_session(self) -> None:
         """Close it, unless a thread is in it: then the end of its run does."""

@@ -29,12 +29,12 @@ HAND_OVER_S: Final = 0.15e-3
 
 # a batch is large enough when it gives this share of what the largest would
 USEFUL_SHARE: Final = 0.95
-# and this share is enough while others wait
-SHARED_SHARE: Final = 0.9
+# no run is planned longer while others wait
+SHARED_RUN_S: Final = 2e-3
+# unless the model needs a longer one for this share: below it, what one waits less all pay for
+SHARED_SHARE: Final = 0.5
 # stands for a batch without limit
 ENDLESS_ROWS: Final = 1 << 20
-# no run is planned longer while others wait, unless the model needs it for that share
-SHARED_RUN_S: Final = 2e-3
 
 
 class Fit(NamedTuple):
@@ -100,11 +100,15 @@ class CostModel:
         """Rows beyond which a larger batch wins next to nothing."""
         return self.rows_for(USEFUL_SHARE)
 
-    @cached_property
-    def shared_rows(self) -> int:
-        """Rows of a run while others wait: what 2 ms hold, more only where the model needs it."""
+    def shared_rows(self, pace: float = 1.0) -> int:
+        """Rows of a run while others wait: what 2 ms hold, unless a model is too slow for that.
+
+        Args:
+            pace: How many times longer runs take just now than they were measured.
+        """
         base_s, row_s = self.fit
-        return max(self.rows_for(SHARED_SHARE), _whole(SHARED_RUN_S - base_s, row_s))
+        within = _whole(SHARED_RUN_S / pace - base_s, row_s)
+        return max(within, self.rows_for(SHARED_SHARE))
 
     @cached_property
     def _small(self) -> list[float]:

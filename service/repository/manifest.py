@@ -3,7 +3,7 @@
 It is the author's half of the model card; the server adds what it finds at load.
 """
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
@@ -162,6 +162,27 @@ class RuntimeOptions(_Part):
     cuda_prefer_nhwc: bool | None = None
 
 
+class BatchInvariance(_Part):
+    """Whether a row's answers have the same bits in every batch, as it was measured."""
+
+    invariant: bool
+    largest_batch: Annotated[int, Field(ge=1)] = Field(
+        description="Rows of the largest batch that was tried."
+    )
+    depends_on: dict[str, list[Literal["size", "position", "neighbours"]]] = Field(
+        description="For each operation what the bits depend on beside the row itself."
+    )
+    provider: str
+    onnxruntime: str
+    machine: str = Field(description="Architecture of the processor that it was measured on.")
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        if self.invariant == any(self.depends_on.values()):
+            raise ValueError("'invariant' is true exactly when no operation depends on anything")
+        return self
+
+
 class Description(_Part):
     """All that an author writes down about a model; the files are described by *Manifest*."""
 
@@ -187,6 +208,16 @@ class Description(_Part):
     quality: Quality | None = None
     max_batch_rows: Annotated[int, Field(ge=1)] | None = None
     runtime: RuntimeOptions | None = None
+    invariant: bool = Field(
+        default=False,
+        description="Every run is padded to 'max_batch_rows', because bits depend on the size.",
+    )
+
+    @model_validator(mode="after")
+    def _a_fixed_batch_has_a_size(self) -> Self:
+        if self.invariant and self.max_batch_rows is None:
+            raise ValueError("'invariant' needs 'max_batch_rows': every run gets so many rows")
+        return self
 
     @model_validator(mode="after")
     def _tensors_follow_from_graphs(self) -> Self:
@@ -206,6 +237,11 @@ class Description(_Part):
         """Whether the output is the input again, so that a difference means something."""
         return self.output is not None and self.output_kind == "reconstruction"
 
+    @property
+    def fixed_batch_rows(self) -> int | None:
+        """Rows that every run is padded to, ``None`` where a run has the rows that came."""
+        return self.max_batch_rows if self.invariant else None
+
 
 class Manifest(Description):
     """The content of ``model.json``."""
@@ -214,6 +250,13 @@ class Manifest(Description):
     files: dict[FileName, FileRecord]
     calibration: CalibrationFacts | None = None
     golden: Golden | None = None
+    batch_invariance: BatchInvariance | None = None
+
+    @model_validator(mode="after")
+    def _promises_what_was_found(self) -> Self:
+        if self.invariant and self.batch_invariance and not self.batch_invariance.invariant:
+            raise ValueError("'invariant' is promised, and was measured not to hold")
+        return self
 
     @model_validator(mode="after")
     def _files_are_recorded(self) -> Self:

@@ -1,6 +1,7 @@
 """The list of models and their cards."""
 
 import hashlib
+import platform
 import time
 from typing import Any
 
@@ -146,6 +147,77 @@ def test_a_card_tells_where_the_model_really_runs(client):
     assert placement["device"] == "cpu"
     assert placement["graph_nodes"].keys() == {"encode", "decode", "reconstruct", "anomaly-score"}
     assert all(nodes["CPUExecutionProvider"] >= 1 for nodes in placement["graph_nodes"].values())
+
+
+def test_a_card_tells_what_a_run_costs(client):
+    card = client.get("/v1/models/tabular").json()
+
+    cost = card["placement"]["cost"]
+    assert set(card["operations"]) <= cost.keys()
+    for measured in cost.values():
+        rows, seconds = measured["rows"], measured["seconds"]
+        assert rows == [2**power for power in range(len(seconds))]
+        assert all(0 < each < WAIT_S for each in seconds)
+        assert measured["rows_per_s"] == pytest.approx(rows[-1] / seconds[-1], rel=1e-3)
+        assert 1 <= measured["useful_rows"] <= 128
+
+
+def test_a_card_tells_the_cost_of_a_graph_that_was_opened_later(tabular):
+    body = {"inputs": [[0.5] * 4], "include": ["feature_errors"]}
+
+    with serve(tabular) as client:
+        before = client.get("/v1/models/tabular").json()["placement"]["cost"]
+        client.post(url("tabular", "anomaly-score"), json=body)
+        after = client.get("/v1/models/tabular").json()["placement"]["cost"]
+
+    assert after.keys() - before.keys() == {"infer"}
+
+
+def test_a_card_tells_whether_answers_depend_on_the_batch(tmp_path):
+    rows = np.random.default_rng(3).random((4, 4), np.float32)
+    for name, pair in (("steady", tiny.mixing(4, 4)), ("scaled", tiny.quantising())):
+        tiny.write(tmp_path, pair, rows, name=name, code_shape=(4,), measure_invariance=True)
+
+    with serve(tmp_path) as client:
+        steady, scaled = (
+            client.get(f"/v1/models/{name}").json()["batch_invariance"]
+            for name in ("steady", "scaled")
+        )
+
+    assert steady.keys() == {
+        *("invariant", "largest_batch", "depends_on"),
+        *("provider", "onnxruntime", "machine"),
+    }
+    assert (steady["invariant"], steady["largest_batch"]) == (True, 128)
+    assert (steady["provider"], steady["machine"]) == ("CPUExecutionProvider", platform.machine())
+    assert not scaled["invariant"]
+    assert scaled["depends_on"]["encode"] == ["neighbours"]
+
+
+def test_a_card_does_not_claim_what_was_never_measured(client):
+    assert client.get("/v1/models/tabular").json()["batch_invariance"] is None
+
+
+def test_a_model_with_a_fixed_batch_has_the_same_bits_alone_and_in_company(tmp_path):
+    rows = np.random.default_rng(4).random((5, 4), np.float32)
+    fixed: dict[str, Any] = {"max_batch_rows": 8, "invariant": True}
+    tiny.write(tmp_path, tiny.counting(), rows, code_shape=(4,), **fixed)
+
+    with serve(tmp_path) as client:
+        card = client.get("/v1/models/tiny").json()
+        body = {"inputs": rows.tolist()}
+        together = client.post(url("tiny", "encode"), json=body).json()["codes"]
+        alone = [
+            client.post(url("tiny", "encode"), json={"inputs": [row]}).json()["codes"][0]
+            for row in rows.tolist()
+        ]
+
+    assert card["placement"]["fixed_batch_rows"] == 8
+    assert alone == together
+
+
+def test_a_model_without_one_runs_the_rows_that_came(client):
+    assert client.get("/v1/models/tabular").json()["placement"]["fixed_batch_rows"] is None
 
 
 def test_a_card_tells_the_checksums_of_the_files(client, zoo):

@@ -126,6 +126,21 @@ class TestWriting:
         assert "Große Zahlen" in text
         assert json.loads(text)["schema_version"] == 1
 
+    def test_a_graph_that_fails_in_larger_batches_is_refused(self, tmp_path):
+        nodes = [
+            tiny.node("Shape", ["x"], ["rows"], start=0, end=1),
+            tiny.node("Gather", ["table", "rows"], ["zero"]),  # fails beyond the table's end
+            tiny.node("Add", ["x", "zero"], ["z"]),
+        ]
+        table = {"table": np.zeros(len(ROWS) + 1, np.float32)}
+        encoder = tiny.graph(nodes, ("x", "float32", [4]), [("z", "float32", [4])], table)
+        alone = description(
+            graphs=GraphFiles(encoder="encoder.onnx"), code=TensorSpec("float32", (4,)), output=None
+        )
+
+        with pytest.raises(PackageError, match="'encode' fails on rows such as the golden ones"):
+            write_package(tmp_path, alone, {"encoder.onnx": encoder}, golden_rows=ROWS)
+
     def test_files_that_do_not_fit_the_description_are_not_written(self, tmp_path):
         with pytest.raises(PackageError):
             write_package(tmp_path, description(), files(tiny.keeping(4, 3)), golden_rows=ROWS)

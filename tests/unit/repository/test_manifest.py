@@ -115,6 +115,61 @@ def test_every_file_in_use_needs_a_checksum(more):
         Manifest.model_validate(content(**more))
 
 
+def invariance(*reasons, **more):
+    return {
+        "invariant": not reasons,
+        "largest_batch": 64,
+        "depends_on": {"encode": list(reasons), "decode": []},
+        "provider": "CPUExecutionProvider",
+        "onnxruntime": "1.31.1",
+        "machine": "x86_64",
+        **more,
+    }
+
+
+def test_every_run_has_the_rows_that_came_unless_the_manifest_asks_for_more():
+    plain = Manifest.model_validate(content(max_batch_rows=8))
+    fixed = Manifest.model_validate(content(max_batch_rows=8, invariant=True))
+
+    assert (plain.fixed_batch_rows, fixed.fixed_batch_rows) == (None, 8)
+
+
+def test_a_fixed_batch_needs_its_size():
+    with pytest.raises(ValidationError, match="'invariant' needs 'max_batch_rows'"):
+        Manifest.model_validate(content(invariant=True))
+
+
+@pytest.mark.parametrize("reasons", [(), ("size",), ("position", "neighbours")], ids=repr)
+def test_what_was_found_of_batches_is_taken(reasons):
+    manifest = Manifest.model_validate(content(batch_invariance=invariance(*reasons)))
+
+    assert manifest.batch_invariance is not None
+    assert manifest.batch_invariance.depends_on["encode"] == list(reasons)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        invariance(invariant=False),
+        invariance("size", invariant=True),
+        invariance("weather"),
+        invariance(largest_batch=0),
+    ],
+    ids=["nothing found", "something found", "an unknown reason", "no batch"],
+)
+def test_a_finding_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ValidationError):
+        Manifest.model_validate(content(batch_invariance=wrong))
+
+
+def test_a_promise_against_what_was_found_is_refused():
+    promise = {"max_batch_rows": 8, "invariant": True}
+    Manifest.model_validate(content(**promise, batch_invariance=invariance()))
+
+    with pytest.raises(ValidationError, match="measured not to hold"):
+        Manifest.model_validate(content(**promise, batch_invariance=invariance("neighbours")))
+
+
 @pytest.mark.parametrize(
     "more",
     [

@@ -1,0 +1,210 @@
+"""Whether a row's answer depends on the batch that it shares: measured, for no runtime promises it.
+
+Kernels choose their order of summation by the shape of the batch, and some graphs compute over
+its rows. What is found here when a package is written stands in its manifest and on its card.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from service.errors import InferenceError, PackageError
+from service.inference.batching import pad
+from service.specs import Rows
+
+Run: TypeAlias = Callable[[Rows], tuple[Rows, ...]]
+Dependence: TypeAlias = Literal["size", "position", "neighbours"]
+
+DEPENDENCES: Final[tuple[Dependence, ...]] = ("size", "position", "neighbours")
+
+# every size is tried up to this one, the server's own limit; beyond it powers of two and the last
+EVERY_SIZE_TO: Final = 64
+
+_Places: TypeAlias = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A batch with some of the rows under test in it.
+
+    Attributes:
+        which: Which rows these are.
+        places: Where in the batch they stand.
+        is_hostile: Whether the model may refuse it because of what stands in between.
+    """
+
+    batch: Rows
+    which: _Places
+    places: _Places
+    is_hostile: bool
+
+
+def find_dependences(run: Run, sample: Rows, *, largest: int = EVERY_SIZE_TO) -> list[Dependence]:
+    """Find what the bits of a row's answers depend on beside the row; nothing when all is well.
+
+    The answers of a row in a batch of its own are compared with those at every batch size and
+    place among other rows, and, around the powers of two, at every place among zeros, extreme
+    values, infinities and NaN. That is about 400 runs with 8,000 rows for batches of 64.
+
+    Args:
+        run: Makes a run of some rows and gives the outputs, as a session does.
+        sample: Rows that the model takes; more are made of their values.
+        largest: Rows of the largest batch.
+
+    Raises:
+        InferenceError: The model fails on rows such as *sample*.
+        PackageError: It does not give a row for a row.
+    """
+    examination = _Examination(run, _varied(sample, EVERY_SIZE_TO))
+    for trial in examination.trials(largest):
+        examination.look_at(trial)
+        if len(examination.found) == len(DEPENDENCES):
+            break
+    return [each for each in DEPENDENCES if each in examination.found]
+
+
+def in_fixed_batches(run: Run, size: int) -> Run:
+    """Make every run one of exactly *size* rows: longer ones are cut, shorter ones filled up.
+
+    What a batcher with a single bucket does for its requests, for who runs a session directly.
+    """
+
+    def run_fixed(rows: Rows) -> tuple[Rows, ...]:
+        batches = [run(pad(rows[at : at + size], size)) for at in range(0, len(rows), size)]
+        return tuple(np.concatenate(parts)[: len(rows)] for parts in zip(*batches, strict=True))
+
+    return run_fixed
+
+
+def runtime_version() -> str:
+    """Name the ONNX Runtime that a finding holds for."""
+    return str(ort.__version__)
+
+
+class _Examination:
+    """Rows with the answers that they have alone, and what was found to change these."""
+
+    def __init__(self, run: Run, rows: Rows) -> None:
+        self._run = run
+        self.found: set[Dependence] = set()
+        # a row made of several may be nonsense to the model, which then says nothing of batches
+        answered = [(row, outputs) for row in rows if (outputs := self._alone(row)) is not None]
+        if not answered:
+            raise InferenceError("the model fails on every row that it is tried with")
+        self._rows = np.stack([row for row, _ in answered])
+        by_output = zip(*(outputs for _, outputs in answered), strict=True)
+        self._answers = [np.concatenate(parts) for parts in by_output]
+
+    def trials(self, largest: int) -> Iterator[_Trial]:
+        sizes = _sizes(largest)
+        yield from _among_others(self._rows, sizes)
+        telling = [size for size in sizes if size == largest or _is_near_a_power(size)]
+        yield from _among_hostile(self._rows, [size for size in telling if size > 1])
+
+    def look_at(self, trial: _Trial) -> None:
+        """Compare a batch's answers with those of its rows alone, and ask for the reason."""
+        try:
+            outputs = self._whole(trial.batch)
+        except InferenceError:
+            if not trial.is_hostile:
+                raise
+            return  # a batcher isolates such a row; what its neighbours get, they get without it
+        differs = np.zeros(len(trial.places), bool)
+        for output, alone in zip(outputs, self._answers, strict=True):
+            differs |= _differs(output[trial.places], alone[trial.which])
+        # one reason may hide another, but hardly at both ends
+        for at in np.flatnonzero(differs)[[0, -1]] if differs.any() else ():
+            self._explain(int(trial.which[at]), int(trial.places[at]), outputs)
+
+    def _explain(self, row: int, place: int, outputs: Sequence[Rows]) -> None:
+        """Tell the reasons apart by a batch of the same size that holds *row* alone, repeated."""
+        copies = self._whole(np.repeat(self._rows[row : row + 1], len(outputs[0]), axis=0))
+        for output, copy, alone in zip(outputs, copies, self._answers, strict=True):
+            if _differs(copy[:1], alone[row : row + 1]).any():
+                self.found.add("size")
+            if _differs(copy[place : place + 1], copy[:1]).any():
+                self.found.add("position")
+            if _differs(output[place : place + 1], copy[place : place + 1]).any():
+                self.found.add("neighbours")
+
+    def _alone(self, row: Rows) -> tuple[Rows, ...] | None:
+        try:
+            return self._whole(row[None])
+        except InferenceError:
+            return None
+
+    def _whole(self, batch: Rows) -> tuple[Rows, ...]:
+        outputs = self._run(batch)
+        if any(len(output) != len(batch) for output in outputs):
+            raise PackageError(f"a graph does not give {len(batch)} rows for {len(batch)} rows")
+        return outputs
+
+
+def _sizes(largest: int) -> list[int]:
+    beyond = {1 << power for power in range(largest.bit_length())} | {largest}
+    every = range(1, min(largest, EVERY_SIZE_TO) + 1)
+    return [*every, *sorted(size for size in beyond if size > EVERY_SIZE_TO)]
+
+
+def _is_near_a_power(size: int) -> bool:
+    """Whether *size* is a power of two, where kernels end a block of rows, or next to one."""
+    return any(near & (near - 1) == 0 for near in (size - 1, size, size + 1))
+
+
+def _among_others(rows: Rows, sizes: Sequence[int]) -> Iterator[_Trial]:
+    for size in sizes:
+        places = np.arange(size)
+        which = (places + size) % len(rows)  # no row always stands at the same place
+        yield _Trial(rows[which], which, places, is_hostile=False)
+
+
+def _among_hostile(rows: Rows, sizes: Sequence[int]) -> Iterator[_Trial]:
+    for size, value in product(sizes, _hostile(rows.dtype)):
+        everywhere = np.arange(size)
+        # at every place between two others, and one alone behind all others
+        for places in (everywhere[::2], everywhere[1::2], everywhere[-1:]):
+            batch = np.full((size, *rows.shape[1:]), value, rows.dtype)
+            which = (places + size) % len(rows)
+            batch[places] = rows[which]
+            yield _Trial(batch, which, places, is_hostile=True)
+
+
+def _hostile(dtype: np.dtype[Any]) -> tuple[float, ...]:
+    if dtype.kind != "f":
+        limits = np.iinfo(dtype)
+        return 0, limits.min, limits.max
+    finite = np.finfo(dtype)
+    return 0.0, float("nan"), float("inf"), float("-inf"), float(finite.max), float(finite.min)
+
+
+def _varied(sample: Rows, count: int) -> Rows:
+    """Give *count* rows: those of *sample*, and others made of their values."""
+    random = np.random.default_rng(0)  # equal packages get equal findings
+    made = [_blend(sample, random) for _ in range(count - len(sample))]
+    return np.stack([*sample[:count], *made])
+
+
+def _blend(sample: Rows, random: np.random.Generator) -> Rows:
+    """Take every value from any row of *sample*; smaller where numbers are not counts or names."""
+    donors = random.integers(len(sample), size=(1, *sample.shape[1:]))
+    row: Rows = np.take_along_axis(sample, donors, axis=0)[0]
+    if row.dtype.kind != "f":
+        return row
+    return (row * random.uniform(0.5, 1, row.shape)).astype(row.dtype)
+
+
+def _differs(got: Rows, expected: Rows) -> npt.NDArray[np.bool_]:
+    """Tell for each row whether it has other bits; so NaN is equal to itself and -0 is not 0."""
+    if got.shape != expected.shape or got.dtype != expected.dtype:
+        return np.ones(len(got), bool)
+    differs: npt.NDArray[np.bool_] = np.any(_bits(got) != _bits(expected), axis=1)
+    return differs
+
+
+def _bits(rows: Rows) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)

@@ -48,7 +48,7 @@ class Registry:
         required: ``name`` or ``name/version``; all that are found when empty.
 
     Attributes:
-        changes: How often a version began or ceased to serve.
+        changes: How often what is served has changed.
     """
 
     def __init__(self, models: Path, engine: Engine, *, required: Sequence[str] = ()) -> None:
@@ -151,6 +151,7 @@ class Registry:
     def withdraw(self) -> None:
         """Show every model as not ready and resolve none any more: the device is lost."""
         self._is_withdrawn = True
+        self.changes += 1
         for live in self._live():
             live.metrics.ready.set(0)
 

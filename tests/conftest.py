@@ -69,8 +69,9 @@ def serve(
     models: Path, *, sessions: SessionFactory | None = None, ready: bool = True, **settings: Any
 ) -> Iterator[TestClient]:
     """Run the real app in process, with its lifespan; wait until it is ready."""
-    settings = {"device": "cpu", "parallel_runs": 1} | settings  # a session that is held holds all
-    app = create_app(Settings(models=models, **settings), sessions=sessions)
+    # one run at a time, so that a session that is held holds all
+    settings.setdefault("parallel_runs", 1)
+    app = create_app(Settings(models=models, device="cpu", **settings), sessions=sessions)
     with TestClient(app, raise_server_exceptions=False) as client:
         deadline = time.monotonic() + READY_WITHIN_S
         while ready and client.get("/readyz").status_code != 200:

@@ -128,8 +128,9 @@ async def running(
     models: Path, *, sessions: SessionFactory | None = None, **settings: Any
 ) -> AsyncIterator[Server]:
     """Run the app's lifespan in this loop, and wait until it is ready."""
-    settings = {"device": "cpu", "parallel_runs": 1} | settings  # a session that is held holds all
-    app = create_app(Settings(models=models, **settings), sessions=sessions)
+    # one run at a time, so that a session that is held holds all
+    settings.setdefault("parallel_runs", 1)
+    app = create_app(Settings(models=models, device="cpu", **settings), sessions=sessions)
     async with app.app.router.lifespan_context(app.app) as state:
         server = Server(app, dict(state or {}))
         async with asyncio.timeout(WITHIN_S):

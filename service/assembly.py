@@ -17,7 +17,7 @@ from service.errors import DeviceLostError, InferenceError, PackageError, Unavai
 from service.grants import usable_cores
 from service.inference import operations
 from service.inference.autoencoder import Autoencoder
-from service.inference.batcher import Batcher, Place
+from service.inference.batcher import Batcher
 from service.inference.batching import pad
 from service.inference.cost import CostModel, batch_sizes, measure_cost
 from service.inference.graphs import (
@@ -32,6 +32,7 @@ from service.inference.graphs import (
 from service.inference.invariance import Run, in_fixed_batches
 from service.inference.lane import Lanes
 from service.inference.memory import give_back_memory
+from service.inference.planner import Place
 from service.inference.providers import Device
 from service.inference.session import OrtSession, Session
 from service.metrics import Metrics, ModelMetrics, OperationMetrics

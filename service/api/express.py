@@ -21,7 +21,8 @@ from service.api.runtime import Exchange, Runtime, Scope
 from service.bodies.negotiation import PNG
 from service.errors import ClientGoneError, HourglassError
 from service.inference import operations
-from service.inference.batcher import Batcher, Outputs
+from service.inference.batcher import Batcher
+from service.inference.jobs import Outputs
 from service.inference.ticket import Ticket
 
 _END_OF_HEAD: Final = b"\r\n\r\n"

@@ -10,8 +10,9 @@ from service.errors import (
     UnavailableError,
     UnsupportedOperationError,
 )
-from service.inference.batcher import Batcher, Outputs
+from service.inference.batcher import Batcher
 from service.inference.graphs import Signature
+from service.inference.jobs import Outputs
 from service.inference.operations import ANOMALY_SCORE, DECODE, ENCODE, INFER, RECONSTRUCT
 from service.inference.ticket import Ticket
 from service.scoring.measures import Scores, feature_errors, mean_squared_error

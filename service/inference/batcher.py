@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter, thread_time
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final
 
 import numpy as np
 
@@ -26,8 +26,10 @@ from service.errors import (
     UnavailableError,
 )
 from service.inference.batching import allot, bucket, first_non_finite, join, pad
-from service.inference.cost import HAND_OVER_S, CostModel
+from service.inference.cost import CostModel
+from service.inference.jobs import Batch, Done, Job, Outputs, Part, Run, first_bad, halves
 from service.inference.lane import Lane
+from service.inference.planner import Place, Planner
 from service.inference.session import RunStoppedError, Session, Stop
 from service.inference.ticket import Ticket
 from service.metrics import OperationMetrics
@@ -35,90 +37,7 @@ from service.specs import Rows
 
 logger = logging.getLogger(__name__)
 
-Outputs: TypeAlias = tuple[Rows, ...]
-
-Place: TypeAlias = Literal["auto", "loop", "thread"]
-
-Done: TypeAlias = Callable[[Outputs | HourglassError], None]
-"""Told once, in the loop, how a job ended; raises nothing."""
-
-# a run that is shorter than two hand-overs to a thread is better done in the loop
-IN_LOOP_MAX_S: Final = 2 * HAND_OVER_S
-# a run that takes longer than this does not belong in the loop, whatever was measured at load
-IN_LOOP_LIMIT_S: Final = 1e-3
-# one alone may be the machine's doing (seen once in some thousand runs of a model of 0.1 ms)
-IN_LOOP_SLOW_RUNS: Final = 3
-
-# how long batches stay small after one for which there was no memory
-SHRUNK_FOR_S: Final = 60.0
-
-# how much of the pace so far the latest run replaces
-_PACE_WEIGHT: Final = 0.1
-
 _NO_ROWS: Final = np.empty(0)
-
-
-class _Job:
-    """One request's rows in the queue.
-
-    Attributes:
-        waiting: Rows that no run has taken yet.
-        missing: Rows without a result.
-        started: When a run first took some of them; 0 before.
-    """
-
-    __slots__ = (
-        *("_fail", "done", "enqueued", "missing", "results", "rows", "started"),
-        *("ticket", "waiting"),
-    )
-
-    def __init__(
-        self,
-        rows: Rows,
-        ticket: Ticket,
-        done: Done,
-        fail: Callable[["_Job", HourglassError], None],
-        now: float,
-    ) -> None:
-        self.rows = rows
-        self.ticket = ticket
-        self.done = done
-        self.enqueued = now
-        self.started = 0.0
-        self.waiting = self.missing = len(rows)
-        self.results: list[tuple[int, Outputs]] = []
-        self._fail = fail
-
-    def leave(self) -> None:
-        """Take it out of the queue: its client has left."""
-        self._fail(self, ClientGoneError("the client has left"))
-
-
-class _Part(NamedTuple):
-    """The rows from *start* to *stop* of one job, in one run."""
-
-    job: _Job
-    start: int
-    stop: int
-
-    @property
-    def rows(self) -> int:
-        return self.stop - self.start
-
-
-_Batch: TypeAlias = list[_Part]
-
-
-class _Run:
-    """A batch on its way through a thread."""
-
-    __slots__ = ("batch", "expected_s", "rows", "stop")
-
-    def __init__(self, batch: _Batch, rows: int, expected_s: float) -> None:
-        self.batch = batch
-        self.rows = rows
-        self.expected_s = expected_s
-        self.stop = Stop()
 
 
 class Batcher:
@@ -155,27 +74,19 @@ class Batcher:
     ) -> None:
         self._session = session
         self._lane = lane
-        self._cost = cost
+        if place == "auto" and session.has_control_flow:  # its time may depend on the values
+            place = "thread"
+        self._planner = Planner(cost, max_batch_rows=max_batch_rows, place=place)
         self._metrics = metrics
-        self._max_batch_rows = max_batch_rows
-        self._shared_rows = min(max_batch_rows, cost.shared_rows())
         self._max_queue_rows = max_queue_rows
         self._max_wait_s = max_wait_s
         self._delay_s = delay_s
         self._buckets = buckets
         self._on_device_lost = on_device_lost
-        self._place: Place = place
-        if place == "auto" and session.has_control_flow:
-            self._place = "thread"  # its time may depend on the values
-        self._slow_runs = 0
-        self._memory_rows: int | None = None
-        self._memory_until = 0.0
-        self._row_s = 1 / cost.rows_per_s
-        self._pace = 1.0
-        self._jobs: set[_Job] = set()
-        self._queue: deque[_Job] = deque()
-        self._again: deque[_Batch] = deque()
-        self._running: set[_Run] = set()
+        self._jobs: set[Job] = set()
+        self._queue: deque[Job] = deque()
+        self._again: deque[Batch] = deque()
+        self._running: set[Run] = set()
         self._delay_handle: asyncio.TimerHandle | None = None
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._sweep_at = float("inf")
@@ -189,11 +100,11 @@ class Batcher:
 
     @property
     def cost(self) -> CostModel:
-        return self._cost
+        return self._planner.cost
 
     @property
     def max_batch_rows(self) -> int:
-        return self._max_batch_rows
+        return self._planner.max_batch_rows
 
     def check_room(self, rows: int = 1) -> None:
         """See that *rows* more may wait.
@@ -232,7 +143,7 @@ class Batcher:
         finally:
             self._settle(job)  # it may have been cancelled
 
-    def submit(self, rows: Rows, ticket: Ticket, done: Done) -> _Job:
+    def submit(self, rows: Rows, ticket: Ticket, done: Done) -> Job:
         """Queue *rows* and tell *done* how it ended; the errors of *run*, raised or told."""
         if self._draining:
             raise UnavailableError("the model is being unloaded")
@@ -245,7 +156,7 @@ class Batcher:
         if ticket.deadline <= now:
             raise DeadlineExceededError("the deadline passed before the request was queued")
         self.check_room(count)
-        job = _Job(rows, ticket, done, self._fail, now)
+        job = Job(rows, ticket, done, self._fail, now)
         ticket.give_up = job.leave
         self._jobs.add(job)
         self._queue.append(job)
@@ -254,7 +165,7 @@ class Batcher:
             self._sweep_by(ticket.deadline)
         if self._delay_handle is None:
             self._lane.line_up(self)
-        elif self.waiting_rows >= self._max_batch_rows:
+        elif self.waiting_rows >= self._planner.max_batch_rows:
             self._end_delay()
         return job
 
@@ -292,8 +203,7 @@ class Batcher:
 
     def _wait_s(self, rows: int) -> float:
         """Seconds until *rows* more rows have been run, the lane's turns for others included."""
-        work_s = self._pace * rows * self._row_s
-        return work_s * max(1, self._lane.queues) / self._lane.threads
+        return self._planner.work_s(rows) * max(1, self._lane.queues) / self._lane.threads
 
     def _end_delay(self) -> None:
         if self._delay_handle is not None:
@@ -303,7 +213,7 @@ class Batcher:
 
     def _is_delayed(self) -> bool:
         """Whether a batch that is not full still waits for company; sets the alarm if so."""
-        if not self._delay_s or self._draining or self.waiting_rows >= self._max_batch_rows:
+        if not self._delay_s or self._draining or self.waiting_rows >= self._planner.max_batch_rows:
             return False
         oldest = next((job.enqueued for job in self._queue if job.waiting), 0.0)
         left_s = oldest + self._delay_s - perf_counter()
@@ -312,30 +222,21 @@ class Batcher:
         self._delay_handle = asyncio.get_running_loop().call_later(left_s, self._end_delay)
         return True
 
-    def _count(self, batch: _Batch) -> None:
+    def _count(self, batch: Batch) -> None:
         rows = sum(part.rows for part in batch)
         if not rows:
             return
         reason = "delay" if self._delay_s else "idle"
-        if rows >= min(self._max_batch_rows, self._shared_rows):
+        if rows >= self._planner.shared_rows:
             reason = "full"
         elif self._draining:
             reason = "drain"
         self._metrics.batches.take((reason, rows))
 
-    def _capacity(self) -> int:
-        """Rows of the next run: fewer while others wait, that their wait is short."""
-        others_wait = len(self._queue) > 1 or self._lane.queues > 1
-        rows = self._shared_rows if others_wait else self._max_batch_rows
-        if self._memory_rows is not None:
-            if perf_counter() < self._memory_until:
-                return min(rows, self._memory_rows)
-            self._memory_rows = None
-        return rows
-
-    def _collect(self) -> _Batch:
+    def _collect(self) -> Batch:
         """Take the next rows out of the queue, all of one shape."""
-        capacity = self._capacity()
+        others_wait = len(self._queue) > 1 or self._lane.queues > 1
+        capacity = self._planner.rows(others_wait=others_wait)
         now = perf_counter()
         jobs, others = self._next_jobs(capacity, now)
         shares = allot([job.waiting for job in jobs], capacity)
@@ -346,14 +247,14 @@ class Batcher:
         self._queue.extend(job for job in jobs[: len(shares)] if job.waiting)
         return batch
 
-    def _next_jobs(self, capacity: int, now: float) -> tuple[list[_Job], list[_Job]]:
+    def _next_jobs(self, capacity: int, now: float) -> tuple[list[Job], list[Job]]:
         """Take the jobs at the head that could share a run, and those of other shapes between."""
-        jobs: list[_Job] = []
-        others: list[_Job] = []
+        jobs: list[Job] = []
+        others: list[Job] = []
         shape: tuple[int, ...] = ()
         # only where there is not room for all: who cannot gain any more makes way
         is_crowded = self.waiting_rows > capacity
-        ends = now + self._pace * self._cost.run_s(capacity) if is_crowded else now
+        ends = now + self._planner.run_s(capacity) if is_crowded else now
         while self._queue and len(jobs) + len(others) < capacity:
             job = self._queue.popleft()
             if not job.waiting:
@@ -369,21 +270,21 @@ class Batcher:
                 (jobs if job.rows.shape[1:] == shape else others).append(job)
         return jobs, others
 
-    def _set_aside(self, job: _Job) -> None:
+    def _set_aside(self, job: Job) -> None:
         """Let a job wait for its deadline: its run would end later, and others wait who gain."""
         self.waiting_rows -= job.waiting
         job.waiting = 0
 
-    def _take(self, job: _Job, rows: int, now: float) -> _Part:
+    def _take(self, job: Job, rows: int, now: float) -> Part:
         start = len(job.rows) - job.waiting
         job.waiting -= rows
         self.waiting_rows -= rows
         if not job.started:
             job.started = now
             job.ticket.queue_s += now - job.enqueued
-        return _Part(job, start, start + rows)
+        return Part(job, start, start + rows)
 
-    def _start(self, batch: _Batch) -> None:
+    def _start(self, batch: Batch) -> None:
         """Run *batch*: in the loop when that is cheap, else in a thread of the lane."""
         try:
             rows = join([part.job.rows[part.start : part.stop] for part in batch])
@@ -392,57 +293,46 @@ class Batcher:
             self._finish(batch, 0, error)
             return
         count = len(rows)
-        expected_s = self._cost.run_s(count, rows.size // count)
+        expected_s = self._planner.cost.run_s(count, rows.size // count)
         self.spent_s += expected_s
-        if self._place == "loop" or (self._place == "auto" and expected_s < IN_LOOP_MAX_S):
+        if self._planner.is_for_loop(expected_s):
             self._run_in_loop(batch, rows)
         else:
-            run = _Run(batch, count, expected_s)
+            run = Run(batch, count, expected_s)
             self._running.add(run)
             self._lane.run(
                 partial(_timed, self._session, rows, run.stop), partial(self._run_ended, run)
             )
 
-    def _run_in_loop(self, batch: _Batch, rows: Rows) -> None:
+    def _run_in_loop(self, batch: Batch, rows: Rows) -> None:
         started = thread_time()  # of this thread alone: others may have had the core meanwhile
         try:
             outcome: Outputs | BaseException = self._session.run(rows)
         except Exception as error:  # noqa: BLE001 - told to whose rows they were
             outcome = error
-        self._note_run_in_loop(thread_time() - started)
+        self._planner.note_loop_run(thread_time() - started)
         self._finish(batch, len(rows), outcome)
 
-    def _note_run_in_loop(self, seconds: float) -> None:
-        """Move the graph to the thread for good when it is slow several times in a row."""
-        self._slow_runs = self._slow_runs + 1 if seconds > IN_LOOP_LIMIT_S else 0
-        if self._slow_runs == IN_LOOP_SLOW_RUNS and self._place == "auto":
-            self._place = "thread"
-
-    def _run_ended(self, run: _Run, outcome: "tuple[Outputs, float] | BaseException") -> None:
+    def _run_ended(self, run: Run, outcome: "tuple[Outputs, float] | BaseException") -> None:
         self._running.discard(run)
         if isinstance(outcome, BaseException):
             self._finish(run.batch, run.rows, outcome)
         else:
             outputs, seconds = outcome
-            self._note_pace(run.expected_s, seconds)
+            self.spent_s += seconds - run.expected_s  # what it cost instead of what was thought
+            self._planner.note_thread_run(run.expected_s, seconds)
             self._finish(run.batch, run.rows, outputs)
         if self._again or self.waiting_rows:
             self._lane.line_up(self)
         if self._closed:
             self._close_session()
 
-    def _note_pace(self, expected_s: float, seconds: float) -> None:
-        """Correct what the run was thought to cost, here and for the runs to come."""
-        self.spent_s += seconds - expected_s
-        self._pace += _PACE_WEIGHT * (seconds / max(expected_s, 1e-9) - self._pace)
-        self._shared_rows = min(self._max_batch_rows, self._cost.shared_rows(self._pace))
-
     def _close_session(self) -> None:
         """Close it, unless a thread is in it: then the end of its run does."""
         if not self._running:
             self._session.close()
 
-    def _finish(self, batch: _Batch, rows: int, outcome: Outputs | BaseException) -> None:
+    def _finish(self, batch: Batch, rows: int, outcome: Outputs | BaseException) -> None:
         """See that every job of *batch* hears of its run, however it ended."""
         if not isinstance(outcome, BaseException):
             try:
@@ -464,7 +354,7 @@ class Batcher:
             failure.__cause__ = outcome
             self._failed(batch, failure)
 
-    def _give_back(self, batch: _Batch, rows: int, outputs: Outputs) -> None:
+    def _give_back(self, batch: Batch, rows: int, outputs: Outputs) -> None:
         """Hand the outputs of a run of *rows*, some of them perhaps padding, to their jobs."""
         now = perf_counter()
         if any(len(output) != rows for output in outputs):
@@ -477,13 +367,13 @@ class Batcher:
             end = at + part.stop - part.start
             results = (outputs[0][at:end],) if is_one else tuple([out[at:end] for out in outputs])
             at = end
-            if is_finite or (bad := _first_bad(results)) is None:
+            if is_finite or (bad := first_bad(results)) is None:
                 self._accept(part, results, now)
             else:
                 error = InferenceError("the model gave a non-finite value", row=part.start + bad)
                 self._fail(part.job, error)
 
-    def _accept(self, part: _Part, results: Outputs, now: float) -> None:
+    def _accept(self, part: Part, results: Outputs, now: float) -> None:
         job = part.job
         if job not in self._jobs:
             return
@@ -500,7 +390,7 @@ class Batcher:
         self._settle(job)
         job.done(results)
 
-    def _failed(self, batch: _Batch, error: InferenceError) -> None:
+    def _failed(self, batch: Batch, error: InferenceError) -> None:
         """Find the rows that a failed run is due to: halve it until they stand alone.
 
         The cut goes through the middle row, even within a request: one culprit among n rows
@@ -514,10 +404,15 @@ class Batcher:
             return
         rows = sum(part.rows for part in batch)
         if isinstance(error, AllocationError):
-            self._shrink(rows, error)
+            fewer = self._planner.shrink(rows)
+            logger.warning(
+                "no memory for a run of %d rows; for a while there will be at most %d",
+                *(rows, fewer),
+                exc_info=error,
+            )
         batch = self._still_waiting(batch)
         if sum(part.rows for part in batch) > 1:
-            self._again.extendleft(reversed(_halves(batch)))
+            self._again.extendleft(reversed(halves(batch)))
             self._lane.line_up(self)
         elif batch and isinstance(error, AllocationError):
             self._fail(batch[0].job, error)
@@ -525,27 +420,15 @@ class Batcher:
             logger.error("the model failed on a row", exc_info=error)
             self._fail(batch[0].job, InferenceError(str(error), row=batch[0].start))
 
-    def _shrink(self, rows: int, error: AllocationError) -> None:
-        """Make smaller batches for a while: there was no memory for one of *rows*."""
-        self._memory_rows = max(1, rows // 2)
-        self._memory_until = perf_counter() + SHRUNK_FOR_S
-        logger.warning(
-            "no memory for a run of %d rows; for %g s there will be at most %d",
-            rows,
-            SHRUNK_FOR_S,
-            self._memory_rows,
-            exc_info=error,
-        )
-
-    def _still_waiting(self, batch: _Batch) -> _Batch:
+    def _still_waiting(self, batch: Batch) -> Batch:
         return [part for part in batch if part.job in self._jobs]
 
-    def _fail(self, job: _Job, error: HourglassError) -> None:
+    def _fail(self, job: Job, error: HourglassError) -> None:
         if job in self._jobs:
             self._settle(job)
             job.done(error)
 
-    def _settle(self, job: _Job) -> None:
+    def _settle(self, job: Job) -> None:
         """Take a job that has ended, however, off every list; stop a run that nobody wants."""
         if job not in self._jobs:
             return
@@ -597,23 +480,3 @@ def _timed(session: Session, rows: Rows, stop: Stop) -> tuple[Outputs, float]:
     started = perf_counter()
     outputs = session.run(rows, stop)
     return outputs, perf_counter() - started
-
-
-def _halves(batch: _Batch) -> tuple[_Batch, _Batch]:
-    """Cut a batch of two or more rows at its middle row."""
-    room = sum(part.rows for part in batch) // 2
-    first: _Batch = []
-    second: _Batch = []
-    for job, start, stop in batch:
-        cut = min(start + room, stop)
-        room -= cut - start
-        if start < cut:
-            first.append(_Part(job, start, cut))
-        if cut < stop:
-            second.append(_Part(job, cut, stop))
-    return first, second
-
-
-def _first_bad(results: Outputs) -> int | None:
-    bad = [row for result in results if (row := first_non_finite(result)) is not None]
-    return min(bad, default=None)

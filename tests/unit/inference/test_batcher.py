@@ -962,7 +962,7 @@ class TestPlace:
 
         # told and not measured: a busy machine makes a quick run slow as well
         for seconds in [slow, slow, quick, slow, slow, quick]:
-            batcher._note_run_in_loop(seconds)
+            batcher._planner.note_loop_run(seconds)
         await ended(submit(batcher, rows_of(1)))
 
         assert threads == [here]

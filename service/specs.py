@@ -6,6 +6,7 @@ The batch axis is never part of a shape here. ``None`` stands for a free axis.
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, prod
+from struct import Struct
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -109,6 +110,13 @@ class TensorSpec:
     def wire_dtype(self) -> np.dtype[Any]:
         """The element type as it goes over the wire without a header: little-endian."""
         return self.numpy_dtype.newbyteorder("<")
+
+    @cached_property
+    def packer(self) -> Struct:
+        """Packs the numbers of a row of a fixed shape, as *wire_dtype* has them."""
+        # NumPy's letter for int64 depends on the platform
+        letter = "q" if self.dtype == "int64" else self.numpy_dtype.char
+        return Struct(f"<{self.size}{letter}")
 
     @cached_property
     def item_shape(self) -> tuple[int, ...]:

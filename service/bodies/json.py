@@ -1,5 +1,6 @@
 """JSON bodies: ``{"inputs": [...], ...options}`` in, any object out."""
 
+import struct
 from collections.abc import Mapping
 from itertools import chain
 from typing import Any, Final
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from service.bodies import raw
 from service.bodies.rows import to_rows
 from service.errors import InvalidRowsError, MalformedBodyError
 from service.specs import Rows, TensorSpec, shape_text
@@ -44,7 +46,10 @@ def parse(body: bytes, spec: TensorSpec) -> tuple[Rows, dict[str, Any]]:
         raise InvalidRowsError(
             "'inputs' must be a list of rows", expected="a list of rows", received=_kind(inputs)
         )
-    return to_rows(_array(inputs, body, spec), spec), document
+    is_plain = _is_plain(body)
+    if is_plain and (packed := _pack(inputs, spec)):
+        return raw.parse(packed, spec), document
+    return to_rows(_array(inputs, spec, is_plain=is_plain), spec), document
 
 
 def render(fields: Mapping[str, Any]) -> bytes:
@@ -57,8 +62,22 @@ def render_number(number: float | np.float32) -> bytes:
     return orjson.dumps(number, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _array(inputs: list[Any], body: bytes, spec: TensorSpec) -> npt.NDArray[Any]:
-    if not _is_plain(body):
+def _pack(inputs: list[Any], spec: TensorSpec) -> bytes | None:
+    """Pack flat rows of plain numbers, at half the price of an array; ``None`` when unsure.
+
+    What does not fit (another length, a fraction for an integer, a number too large) is left to
+    the long way, which says what is wrong.
+    """
+    if not spec.is_fixed:
+        return None
+    try:
+        return b"".join([spec.packer.pack(*row) for row in inputs])
+    except (struct.error, OverflowError, TypeError):
+        return None
+
+
+def _array(inputs: list[Any], spec: TensorSpec, *, is_plain: bool) -> npt.NDArray[Any]:
+    if not is_plain:
         # np.array would turn "1.5" and true into numbers without a word
         for row, values in enumerate(inputs):
             _check_numbers(values, row)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context
 from fractions import Fraction
+from functools import lru_cache
 from math import floor
 
 import numpy as np
@@ -101,8 +102,7 @@ class Calibration:
     def p_values(self, measure: str, scores: Scores) -> npt.NDArray[np.float64]:
         """Give for each score (1 + number of calibration scores >= it) / (1 + n)."""
         reference = self._of(measure)
-        at_least = len(reference) - np.searchsorted(reference, scores, side="left")
-        return ((1.0 + at_least) / (1.0 + len(reference))).astype(np.float64, copy=False)
+        return _p_values(len(reference))[reference.searchsorted(scores, side="left")]
 
     def rate_above(self, measure: str, threshold: float) -> float:
         """Give the share of normal rows expected above *threshold*, the reverse of *threshold*.
@@ -201,3 +201,10 @@ def _check(calibration: Calibration) -> None:
         usable = scores.ndim == 1 and len(scores) > 0 and bool(np.isfinite(scores).all())
         if not usable or bool((np.diff(scores) < 0).any()):
             raise PackageError(f"the calibration scores of '{measure}' are not ascending numbers")
+
+
+@lru_cache(maxsize=64)
+def _p_values(rows: int) -> npt.NDArray[np.float64]:
+    """List the p-values of scores that lie above 0, 1, ... *rows* of so many calibration scores."""
+    above = rows - np.arange(rows + 1, dtype=np.float64)
+    return (1.0 + above) / (1.0 + rows)

@@ -4,6 +4,7 @@ The difference is divided by the width of the declared value range, so a score d
 depend on whether a pixel is written as 0..1 or as 0..255.
 """
 
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +18,7 @@ Scores: TypeAlias = npt.NDArray[np.float32]
 MSE = "mse"
 
 
+@lru_cache(maxsize=256)
 def as_score(number: float) -> np.float32:
     """Give the score nearest to *number*; infinity, which is above all scores, beyond them."""
     with np.errstate(over="ignore"):

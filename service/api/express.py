@@ -29,6 +29,9 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 
 # heads of honest clients are few; this bounds what the others can make the server keep
 _KEPT_MAX: Final = 1024
+_HEAD_MAX_BYTES: Final = 8192
+# digits of a length that could be one; Python refuses to read thousands of zeros as a number
+_LENGTH_MAX_DIGITS: Final = 18
 
 # a head with one of these asks for more than a body and an answer
 _UNUSUAL: Final = frozenset({b"expect", b"transfer-encoding", b"upgrade", b"connection"})
@@ -89,7 +92,7 @@ class Express:
     def learn(self, data: bytes, scope: Scope, runtime: Runtime) -> None:
         """Keep the head at the beginning of *data*, which the ordinary way reads as *scope*."""
         head = data[: data.find(_END_OF_HEAD) + len(_END_OF_HEAD)]
-        if not _is_regular(head, len(scope["headers"])):
+        if len(head) > _HEAD_MAX_BYTES or not _is_regular(head, len(scope["headers"])):
             return
         try:
             meaning = self._read(scope, runtime)
@@ -109,6 +112,7 @@ class Express:
             and scope["http_version"] == "1.1"
             and _UNUSUAL.isdisjoint(headers)
             and headers.get(b"content-length", b"").isdigit()
+            and len(headers[b"content-length"]) <= _LENGTH_MAX_DIGITS
         )
         plan = self._plans.find(scope, headers, runtime.registry.changes) if is_usual else None
         if plan is None or not _is_plain(plan):

@@ -25,6 +25,7 @@ PREFIX: Final = "/v1/models/"
 
 # heads of honest clients are few; this bounds what the others can make the server keep
 _KEPT_MAX: Final = 1024
+_KEY_MAX_LENGTH: Final = 2048
 
 _Key: TypeAlias = tuple[str | bytes | None, ...]
 
@@ -111,11 +112,13 @@ class Plans:
         return self._plans.get(_key(scope, headers))
 
     def keep(self, scope: Scope, headers: Mapping[bytes, bytes], plan: Plan) -> None:
-        if plan.body.media == FORM:  # whose content type has another boundary every time
+        key = _key(scope, headers)
+        # the content type of a form has another boundary every time
+        if plan.body.media == FORM or sum(map(len, filter(None, key))) > _KEY_MAX_LENGTH:
             return
         if len(self._plans) >= _KEPT_MAX:
             self._plans.clear()
-        self._plans[_key(scope, headers)] = plan
+        self._plans[key] = plan
 
 
 def _key(scope: Scope, headers: Mapping[bytes, bytes]) -> _Key:

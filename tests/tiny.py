@@ -144,7 +144,57 @@ def swelling(features: int = 4, columns: int = 1 << 20) -> tuple[bytes, bytes]:
 
 def slow(features: int = 4, turns: int = 200_000) -> tuple[bytes, bytes]:
     """An encoder that turns in a loop for a while before it gives its input back."""
-    body = helper.make_graph(
+    encoder = graph(
+        [node("Loop", ["turns", "yes", "x"], ["z"], body=_turn())],
+        ("x", "float32", [features]),
+        [("z", "float32", [features])],
+        {"turns": np.array(turns), "yes": np.array(True)},
+    )
+    return encoder, linear("z", "y", np.eye(features))
+
+
+def touchy(features: int = 4) -> tuple[bytes, None]:
+    """An encoder that doubles its rows, and raises like *poison*.
+
+    No two rows have the same code, so answers that are mixed up cannot be right by chance.
+    """
+    encoder = graph(
+        [
+            node("Slice", ["x", "zero", "one", "one"], ["first"]),
+            node("Cast", ["first"], ["index"], to=TensorProto.INT64),
+            node("Gather", ["nothings", "index"], ["nothing"]),
+            node("Add", ["x", "x"], ["twice"]),
+            node("Add", ["twice", "nothing"], ["z"]),
+        ],
+        ("x", "float32", [features]),
+        [("z", "float32", [features])],
+        {"nothings": np.zeros(9, np.float32), "zero": np.array([0]), "one": np.array([1])},
+    )
+    return encoder, None
+
+
+def dawdling(features: int = 4) -> tuple[bytes, None]:
+    """An encoder that turns in a loop as often as the largest first value of its rows says.
+
+    It gives its input back, so the client chooses how long a run takes, and loading is quick.
+    """
+    encoder = graph(
+        [
+            node("Slice", ["x", "zero", "one", "one"], ["first"]),
+            node("ReduceMax", ["first"], ["most"], keepdims=0),
+            node("Cast", ["most"], ["turns"], to=TensorProto.INT64),
+            node("Loop", ["turns", "yes", "x"], ["z"], body=_turn()),
+        ],
+        ("x", "float32", [features]),
+        [("z", "float32", [features])],
+        {"zero": np.array([0]), "one": np.array([1]), "yes": np.array(True)},
+    )
+    return encoder, None
+
+
+def _turn() -> Any:
+    """One turn of a loop that changes nothing."""
+    return helper.make_graph(
         [
             helper.make_node("Identity", ["go_on"], ["still"]),
             helper.make_node("Add", ["value", "nothing"], ["next"]),
@@ -161,13 +211,6 @@ def slow(features: int = 4, turns: int = 200_000) -> tuple[bytes, bytes]:
         ],
         [numpy_helper.from_array(np.array(0.0, np.float32), "nothing")],
     )
-    encoder = graph(
-        [node("Loop", ["turns", "yes", "x"], ["z"], body=body)],
-        ("x", "float32", [features]),
-        [("z", "float32", [features])],
-        {"turns": np.array(turns), "yes": np.array(True)},
-    )
-    return encoder, linear("z", "y", np.eye(features))
 
 
 def write(

@@ -162,6 +162,7 @@ class _Call:
         """Queue the body's rows; ``False`` when its options ask for more than one run."""
         ticket = self._exchange.ticket
         try:
+            batcher.check_room()  # before a body is parsed in vain
             try:
                 rows, self._wish = parse(self._plan, data)
             finally:

@@ -92,8 +92,11 @@ class CostModel:
         no batch is large enough.
         """
         base_s, row_s = self.fit
+        if not row_s:
+            return ENDLESS_ROWS
         # rows / (base + row * rows) >= share / row, solved for rows
-        return _whole(share / (1 - share) * (base_s + HAND_OVER_S), row_s)
+        needed = share / (1 - share) * (base_s + HAND_OVER_S) / row_s
+        return max(1, min(ENDLESS_ROWS, math.ceil(needed)))
 
     @cached_property
     def useful_rows(self) -> int:
@@ -107,7 +110,8 @@ class CostModel:
             pace: How many times longer runs take just now than they were measured.
         """
         base_s, row_s = self.fit
-        within = _whole(SHARED_RUN_S / pace - base_s, row_s)
+        left_s = SHARED_RUN_S / pace - base_s
+        within = int(min(ENDLESS_ROWS, left_s / row_s)) if row_s and left_s > 0 else 1
         return max(within, self.rows_for(SHARED_SHARE))
 
     @cached_property
@@ -161,11 +165,6 @@ def batch_sizes(largest: int) -> list[int]:
     """Powers of two up to *largest*, and *largest* itself."""
     sizes = [1 << power for power in range(largest.bit_length()) if 1 << power < largest]
     return [*sizes, largest]
-
-
-def _whole(seconds: float, row_s: float) -> int:
-    """Give the rows that fill *seconds*: at least one, and a large number where rows are free."""
-    return max(1, int(min(ENDLESS_ROWS, seconds / row_s if row_s else math.inf)))
 
 
 def _timed(run: Callable[[int], object], size: int) -> float:

@@ -55,11 +55,11 @@ class Server:
 
     def __init__(self, app: Edge, state: dict[str, Any]) -> None:
         self.app = app
-        self._state = state
+        self.state = state
 
     @property
     def registry(self) -> Registry:
-        registry: Registry = self._state[STATE].registry
+        registry: Registry = self.state[STATE].registry
         return registry
 
     async def send(
@@ -85,7 +85,7 @@ class Server:
             ],
             "client": ("192.0.2.1", 1),
             "server": ("192.0.2.2", 8000),
-            "state": dict(self._state),
+            "state": dict(self.state),
         }
         answer = Answer()
 

@@ -67,8 +67,8 @@ def started() -> CollectorRegistry:
     metrics = Metrics(CollectorRegistry())
     metrics.configure("auto")
     metrics.operation("m", "1", "encode")
-    metrics.model("m", "1")
-    metrics.http_responses.labels("/livez", "200")
+    metrics.model("m", "1", threshold=1.0)
+    metrics.http_responses.take(("/livez", 200))
     placement = {"encode": {"CPUExecutionProvider": 1}}
     metrics.place(
         "m", "1", provider="CPUExecutionProvider", device="cpu", precision="f", nodes=placement

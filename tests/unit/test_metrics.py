@@ -1,10 +1,13 @@
-"""The series of models: begun with their load, gone with their unload."""
+"""The series of models: begun with their load, gone with their unload; counted many at a time."""
 
 import math
+import threading
 
 import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from hypothesis import given, strategies as st
+from hypothesis.extra.numpy import arrays
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parse_openmetrics,
@@ -17,11 +20,29 @@ from service.metrics import (
     REASONS,
     ROWS_BUCKETS,
     SECONDS_BUCKETS,
+    ArrayHistogram,
     Metrics,
+    Notes,
 )
+from tests.fakes import WAIT_S
 
 RATIO = "hourglass_anomaly_score_ratio"
 MODEL = {"model": "m", "version": "1"}
+SINGLES = st.floats(0, 2.0**40, width=32)
+
+
+def note(*, outcome="ok", rows=1, seconds=0.25):
+    """A request whose every phase took a quarter of a second."""
+    return (outcome, rows, seconds, seconds, seconds, seconds, seconds)
+
+
+def take(metrics, rows, *, model="m", version="1", operation="encode"):
+    metrics.operation(model, version, operation).requests.take(note(rows=rows))
+
+
+def score(metrics, scores, *, model="m", version="1", threshold=1.0):
+    """Begin a version and note *scores* of it."""
+    metrics.model(model, version, threshold=threshold).scores.take(np.asarray(scores))
 
 
 def samples(metrics, name):
@@ -53,17 +74,18 @@ def test_an_operation_begins_with_every_outcome_and_reason_at_zero(metrics):
 
 
 def test_an_operation_asked_for_twice_is_the_same_series(metrics):
-    metrics.operation("m", "1", "encode").rows.inc(2)
-    metrics.operation("m", "1", "encode").rows.inc(3)
+    take(metrics, 2)
+    take(metrics, 3)
 
     assert [sample.value for sample in samples(metrics, "hourglass_rows_total")] == [5]
 
 
 def test_with_its_unload_every_series_of_a_version_is_gone(metrics):
     for version in ("1", "2"):
-        metrics.operation("m", version, "encode").rows.inc()
-        metrics.operation("m", version, "anomaly-score").rows.inc()
-        metrics.model("m", version).score_ratio(np.ones(3))
+        take(metrics, 1, version=version)
+        take(metrics, 1, version=version, operation="anomaly-score")
+        metrics.operation("m", version, "encode").batches.take(("idle", 1))
+        score(metrics, np.ones(3), version=version)
         metrics.place(
             "m",
             version,
@@ -87,12 +109,12 @@ def test_to_unload_what_was_never_loaded_is_no_fault(metrics):
 
 
 def test_a_version_that_comes_back_begins_at_zero(metrics):
-    metrics.operation("m", "1", "encode").rows.inc(7)
-    metrics.model("m", "1").score_ratio(np.ones(7))
+    take(metrics, 7)
+    score(metrics, np.ones(7))
     metrics.remove("m", "1")
 
     metrics.operation("m", "1", "encode")
-    metrics.model("m", "1")
+    metrics.model("m", "1", threshold=1.0)
 
     assert [sample.value for sample in samples(metrics, "hourglass_rows_total")] == [0]
     assert [sample.value for sample in samples(metrics, f"{RATIO}_count")] == [0]
@@ -123,9 +145,7 @@ def test_place_tells_where_a_version_runs(metrics):
 
 
 def test_ratios_fall_into_their_buckets(metrics):
-    observe = metrics.model("m", "1").score_ratio
-
-    observe(np.array([0.0, 0.01, 0.95, 1.0, 1.05, 99.0, 1e9], np.float32))
+    score(metrics, np.array([0.0, 0.01, 0.95, 1.0, 1.05, 99.0, 1e9], np.float32))
 
     counts = {float(s.labels["le"]): s.value for s in samples(metrics, f"{RATIO}_bucket")}
     assert [counts[edge] for edge in (0.9, 1.0, 1.1, 100.0, math.inf)] == [2, 4, 5, 6, 7]
@@ -133,7 +153,7 @@ def test_ratios_fall_into_their_buckets(metrics):
 
 @pytest.mark.parametrize("edge", [0.5, 1.0, 2.0])
 def test_a_ratio_at_an_edge_lies_below_it(metrics, edge):
-    metrics.model("m", "1").score_ratio(np.array([edge]))
+    score(metrics, [edge])
 
     counts = {float(s.labels["le"]): s.value for s in samples(metrics, f"{RATIO}_bucket")}
     assert counts[edge] == 1
@@ -141,18 +161,18 @@ def test_a_ratio_at_an_edge_lies_below_it(metrics, edge):
 
 
 def test_ratios_are_counted_and_summed_over_many_batches(metrics):
-    observe = metrics.model("m", "1").score_ratio
+    scores = metrics.model("m", "1", threshold=2.0).scores
 
     for _ in range(10):
-        observe(np.full(100, 0.25, np.float32))
+        scores.take(np.full(100, 0.5, np.float32))
 
     assert samples(metrics, f"{RATIO}_count")[0].value == 1000
     assert samples(metrics, f"{RATIO}_sum")[0].value == 250
 
 
 def test_ratios_of_models_are_apart(metrics):
-    metrics.model("m", "1").score_ratio(np.ones(1))
-    metrics.model("n", "1").score_ratio(np.ones(2))
+    score(metrics, np.ones(1))
+    score(metrics, np.ones(2), model="n")
 
     counts = {s.labels["model"]: s.value for s in samples(metrics, f"{RATIO}_count")}
     assert counts == {"m": 1, "n": 2}
@@ -169,8 +189,8 @@ def test_times_are_seen_from_50_microseconds_to_half_a_minute():
 
 
 def test_openmetrics_can_be_read_again(metrics):
-    metrics.operation("m", "1", "encode").request_s.observe(0.1)
-    metrics.model("m", "1").score_ratio(np.ones(3))
+    take(metrics, 1)
+    score(metrics, np.ones(3))
     text = openmetrics.generate_latest(metrics.registry).decode()
 
     families = {family.name for family in parse_openmetrics(text)}
@@ -181,6 +201,259 @@ def test_openmetrics_can_be_read_again(metrics):
 def test_two_registries_share_nothing():
     first, second = Metrics(CollectorRegistry()), Metrics(CollectorRegistry())
 
-    first.operation("m", "1", "encode").rows.inc()
+    take(first, 1)
 
     assert series_of(second, "m") == []
+
+
+def test_what_was_noted_is_counted_before_every_scrape(metrics):
+    take(metrics, 2)
+    metrics.operation("m", "1", "encode").batches.take(("full", 2))
+    score(metrics, [0.5, 3.0])
+    metrics.http_responses.take(("/livez", 200))
+
+    for name, value in (
+        ("hourglass_rows_total", 2),
+        ("hourglass_batch_rows_sum", 2),
+        ("hourglass_anomalies_total", 1),
+        ("hourglass_http_responses_total", 1),
+    ):
+        assert [sample.value for sample in samples(metrics, name)] == [value]
+
+
+def test_a_scrape_of_one_metric_counts_too(metrics):
+    take(metrics, 2)
+
+    (family,) = metrics.registry.restricted_registry(["hourglass_rows_total"]).collect()
+
+    assert family.samples[0].value == 2
+
+
+def test_a_request_is_counted_by_its_end_and_only_answered_rows_count(metrics):
+    requests = metrics.operation("m", "1", "encode").requests
+    for outcome, rows in (("ok", 3), ("ok", 4), ("invalid", 100), ("expired", 100)):
+        requests.take(note(outcome=outcome, rows=rows))
+
+    counted = {
+        sample.labels["outcome"]: sample.value
+        for sample in samples(metrics, "hourglass_requests_total")
+        if sample.value
+    }
+    assert counted == {"ok": 2, "invalid": 1, "expired": 1}
+    assert samples(metrics, "hourglass_rows_total")[0].value == 7
+
+
+def test_a_phase_that_a_request_never_came_to_is_not_counted(metrics):
+    metrics.operation("m", "1", "encode").requests.take(("invalid", 0, 0.5, 0.25, 0.0, 0.0, 0.0))
+
+    counts = {
+        phase: samples(metrics, f"hourglass_{phase}_seconds_count")[0].value
+        for phase in ("request", "parse", "queue", "infer", "render")
+    }
+    sums = [
+        samples(metrics, f"hourglass_{phase}_seconds_sum")[0].value
+        for phase in ("request", "parse")
+    ]
+    assert counts == {"request": 1, "parse": 1, "queue": 0, "infer": 0, "render": 0}
+    assert sums == [0.5, 0.25]
+
+
+def test_runs_are_counted_by_their_reason_and_rows(metrics):
+    batches = metrics.operation("m", "1", "encode").batches
+    for reason, rows in (("full", 64), ("full", 64), ("idle", 1)):
+        batches.take((reason, rows))
+
+    reasons = {
+        sample.labels["reason"]: sample.value
+        for sample in samples(metrics, "hourglass_batches_total")
+        if sample.value
+    }
+    sizes = {
+        float(s.labels["le"]): s.value for s in samples(metrics, "hourglass_batch_rows_bucket")
+    }
+    assert reasons == {"full": 2, "idle": 1}
+    assert [sizes[edge] for edge in (1, 32, 64)] == [1, 1, 3]
+
+
+def test_answers_are_counted_by_route_and_status(metrics):
+    for route, status in (("/livez", 200), ("/livez", 200), ("/readyz", 503)):
+        metrics.http_responses.take((route, status))
+
+    counted = {
+        (s.labels["route"], s.labels["status"]): s.value
+        for s in samples(metrics, "hourglass_http_responses_total")
+    }
+    assert counted == {("/livez", "200"): 2, ("/readyz", "503"): 1}
+
+
+def test_a_score_at_the_threshold_is_normal_and_one_above_is_not(metrics):
+    threshold = float(np.float32(0.1))
+    above = np.nextafter(np.float32(0.1), np.float32(1))
+
+    score(metrics, np.array([0.1, above], np.float32), threshold=threshold)
+
+    assert samples(metrics, "hourglass_anomalies_total")[0].value == 1
+
+
+def test_scores_that_nothing_is_compared_with_are_not_counted(metrics):
+    score(metrics, [0.5, 3.0], threshold=None)
+
+    assert samples(metrics, "hourglass_anomalies_total")[0].value == 0
+    assert samples(metrics, f"{RATIO}_count")[0].value == 0
+
+
+def test_a_threshold_of_zero_has_anomalies_and_no_ratio(metrics):
+    score(metrics, [0.0, 3.0], threshold=0.0)
+
+    assert samples(metrics, "hourglass_anomalies_total")[0].value == 1
+    assert samples(metrics, f"{RATIO}_count")[0].value == 0
+
+
+def test_what_is_noted_after_the_unload_begins_no_series(metrics):
+    operation = metrics.operation("m", "1", "encode")
+    metrics.remove("m", "1")
+
+    for _ in range(1000):  # more than are kept before they are counted
+        operation.requests.take(note())
+
+    assert series_of(metrics, "m") == []
+
+
+class TestNotes:
+    def test_nothing_is_counted_where_nothing_was_noted(self):
+        counted = []
+
+        Notes(counted.append).count()
+
+        assert counted == []
+
+    def test_notes_are_counted_together_in_their_order_and_once(self):
+        counted: list[list[int]] = []
+        notes = Notes(lambda taken: counted.append(list(taken)))
+        for number in range(5):
+            notes.take(number)
+
+        notes.count()
+        notes.count()
+
+        assert counted == [[0, 1, 2, 3, 4]]
+
+    def test_many_notes_are_counted_without_a_scrape(self):
+        """Or a server that nobody scrapes would keep them all."""
+        counted: list[int] = []
+        notes = Notes(counted.extend)
+
+        for number in range(10_000):
+            notes.take(number)
+
+        assert len(counted) > 9_000
+        assert counted == list(range(len(counted)))
+
+    def test_what_is_noted_while_others_are_counted_is_neither_lost_nor_counted_twice(self):
+        counted: list[int] = []
+        notes = Notes(counted.extend)
+        is_over = threading.Event()
+
+        def scrape():
+            while not is_over.is_set():
+                notes.count()
+
+        scraper = threading.Thread(target=scrape)
+        scraper.start()
+        for number in range(20_000):
+            notes.take(number)
+        is_over.set()
+        scraper.join(WAIT_S)
+        notes.count()
+
+        assert counted == list(range(20_000))
+
+
+def histogram(registry, buckets):
+    """A histogram of ours that nobody takes notes for."""
+    metrics = Metrics(CollectorRegistry())
+    ours = ArrayHistogram("ours", "-", ("model",), buckets, pages=metrics._pages)
+    registry.register(ours)
+    return ours
+
+
+def buckets_of(registry, name):
+    """Every bucket's count by its edge, as it stands in a scrape."""
+    text = generate_latest(registry).decode()
+    return {
+        sample.labels["le"]: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == f"{name}_bucket"
+    }
+
+
+class TestArrayHistogram:
+    @given(
+        st.lists(arrays(np.float32, st.integers(0, 20), elements=SINGLES), max_size=4),
+        st.sampled_from([SECONDS_BUCKETS, ROWS_BUCKETS, RATIO_BUCKETS]),
+    )
+    def test_it_counts_as_the_client_library_does(self, values, buckets):
+        registry = CollectorRegistry()
+        ours = histogram(registry, buckets).labels("m")
+        theirs = Histogram("theirs", "-", ("model",), buckets=buckets, registry=registry)
+        one = theirs.labels("m")
+
+        for array in values:
+            ours.observe(array)
+            for value in array:
+                one.observe(float(value))
+
+        assert buckets_of(registry, "ours") == buckets_of(registry, "theirs")
+        sums = [registry.get_sample_value(f"{name}_sum", {"model": "m"}) for name in NAMES]
+        assert sums[0] == pytest.approx(sums[1], rel=1e-12)
+        counts = [registry.get_sample_value(f"{name}_count", {"model": "m"}) for name in NAMES]
+        assert counts == [sum(map(len, values))] * 2
+
+    @given(st.sampled_from(SECONDS_BUCKETS), st.sampled_from([-1, 0, 1]))
+    def test_beside_an_edge_every_value_falls_as_with_the_client_library(self, edge, direction):
+        registry = CollectorRegistry()
+        ours = histogram(registry, SECONDS_BUCKETS).labels("m")
+        theirs = Histogram(
+            "theirs", "-", ("model",), buckets=SECONDS_BUCKETS, registry=registry
+        ).labels("m")
+        value = np.nextafter(edge, edge + direction)
+
+        ours.observe(np.array([value]))
+        theirs.observe(float(value))
+
+        assert buckets_of(registry, "ours") == buckets_of(registry, "theirs")
+
+    def test_integers_are_counted_as_the_numbers_that_they_are(self):
+        registry = CollectorRegistry()
+
+        histogram(registry, ROWS_BUCKETS).labels("m").observe(np.array([1, 2, 2**40]))
+
+        assert buckets_of(registry, "ours")["2.0"] == 2
+        assert registry.get_sample_value("ours_sum", {"model": "m"}) == 3 + 2**40
+
+    def test_labels_asked_for_twice_are_one_series(self):
+        ours = histogram(CollectorRegistry(), ROWS_BUCKETS)
+
+        assert ours.labels("m") is ours.labels("m")
+
+    def test_only_series_whose_labels_begin_so_are_ended(self):
+        registry = CollectorRegistry()
+        ours = ArrayHistogram(
+            "ours", "-", ("model", "version"), (1.0,), pages=Metrics(CollectorRegistry())._pages
+        )
+        registry.register(ours)
+        for labels in (("m", "1"), ("m", "10"), ("n", "1")):
+            ours.labels(*labels).observe(np.ones(1))
+
+        ours.remove("m", "1")
+
+        left = {
+            (sample.labels["model"], sample.labels["version"])
+            for family in ours.collect()
+            for sample in family.samples
+        }
+        assert left == {("m", "10"), ("n", "1")}
+
+
+NAMES = ("ours", "theirs")

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings, strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from service.specs import ImageSpec, TensorSpec, shape_text
 
@@ -156,3 +158,92 @@ def test_a_picture_is_described_by_mode_and_layout(shape, image):
 
 def test_columns_may_have_names():
     assert TensorSpec("float32", (2,), features=("age", "weight")).features == ("age", "weight")
+
+
+SINGLE = np.finfo(np.float32)
+ODD_SINGLES = [
+    *(0.0, -0.0, 0.5, 1.0, -1.0, 255.0, float("nan"), float("inf"), -float("inf")),
+    *map(float, (SINGLE.max, SINGLE.min, SINGLE.tiny, SINGLE.smallest_subnormal)),
+    *(-float(SINGLE.smallest_subnormal), float(np.nextafter(np.float32(1), np.float32(2)))),
+    *(float(np.nextafter(np.float32(255), np.float32(256))), 0.1, float(np.float32(0.1))),
+]
+RANGES = [(0, 1), (0.0, 1.0), (0, 255), (-1, 1), (0, 0.1), (0.25, 0.5), (-0.0, 1.0), None]
+ANY_SINGLE = st.one_of(st.sampled_from(ODD_SINGLES), st.floats(width=32), st.floats(0, 1, width=32))
+
+
+def holds_plainly(spec, values):
+    """The definition: every value is a number that lies within the range, the ends included."""
+    low, high = spec.range or (-np.inf, np.inf)
+    finite = np.isfinite(values) if values.dtype.kind == "f" else np.full(values.shape, True)
+    return bool((finite & (values >= low) & (values <= high)).all())
+
+
+@settings(max_examples=200)
+@given(
+    low_high=st.sampled_from(RANGES),
+    values=arrays(np.float32, array_shapes(max_dims=3, max_side=5), elements=ANY_SINGLE),
+)
+def test_floats_are_held_by_the_plain_definition(low_high, values):
+    spec = TensorSpec("float32", (2,), low_high)
+
+    assert spec.holds(values) is holds_plainly(spec, values)
+    assert spec.holds(values.ravel()) is holds_plainly(spec, values)
+
+
+@settings(max_examples=200)
+@given(low_high=st.sampled_from(RANGES), value=ANY_SINGLE, place=st.integers(0, 6))
+def test_one_value_is_found_wherever_it_stands(low_high, value, place):
+    """Among values that are held, so that it alone decides."""
+    spec = TensorSpec("float32", (7,), low_high)
+    values = np.full(7, sum(low_high) / 2 if low_high else 0, np.float32)
+    values[place] = value
+
+    assert spec.holds(values) is holds_plainly(spec, values)
+
+
+@pytest.mark.parametrize("value", [-0.0, float(SINGLE.smallest_subnormal), float(SINGLE.tiny)])
+@pytest.mark.parametrize("low_high", [(0, 1), None], ids=str)
+def test_a_negative_zero_and_the_smallest_numbers_are_numbers(low_high, value):
+    assert TensorSpec("float32", (1,), low_high).holds(np.array([value], np.float32))
+
+
+@pytest.mark.parametrize("bits", [0x7F800001, 0x7FC00000, 0x7FFFFFFF, 0xFF800001, 0xFFFFFFFF])
+@pytest.mark.parametrize("low_high", RANGES, ids=str)
+def test_no_kind_of_nan_is_held(low_high, bits):
+    values = np.array([0, bits, 0], np.uint32).view(np.float32)
+
+    assert not TensorSpec("float32", (3,), low_high).holds(values)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+@given(low_high=st.sampled_from(RANGES), data=st.data())
+def test_floats_of_other_widths_are_held_by_the_plain_definition(dtype, low_high, data):
+    width = np.dtype(dtype).itemsize * 8
+    odd = [value for value in ODD_SINGLES if dtype == "float64" or not 0 < abs(value) < 1e-7]
+    with np.errstate(over="ignore"):
+        elements = st.one_of(
+            st.sampled_from([float(np.dtype(dtype).type(value)) for value in odd]),
+            st.floats(width=width),
+        )
+    values = data.draw(arrays(dtype, array_shapes(max_dims=2, max_side=5), elements=elements))
+    spec = TensorSpec(dtype, (2,), low_high)
+
+    assert spec.holds(values) is holds_plainly(spec, values)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "int64"])
+@given(low_high=st.sampled_from([(0, 1), (0, 255), (-1, 1), None]), data=st.data())
+def test_integers_are_held_by_the_plain_definition(dtype, low_high, data):
+    values = data.draw(arrays(dtype, array_shapes(max_dims=2, max_side=5)))
+    spec = TensorSpec(dtype, (2,), low_high)
+
+    assert spec.holds(values) is holds_plainly(spec, values)
+
+
+@given(st.lists(ANY_SINGLE, min_size=2, max_size=8), st.integers(2, 3))
+@example([0.5, float("nan"), 2.0, 0.5], 2)
+def test_values_that_do_not_lie_side_by_side_are_seen_as_they_are(values, step):
+    spec = TensorSpec("float32", (2,), (0, 1))
+    apart = np.array(values, np.float32)[::step]
+
+    assert spec.holds(apart) is holds_plainly(spec, apart)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.api.requests import Departures, headers_of, query_of, read_body, timeout_of
+from service.api.requests import RequestIds, Watch, headers_of, query_of, read_body, timeout_of
 from service.errors import (
     ClientGoneError,
     DeadlineExceededError,
@@ -29,8 +29,11 @@ class Wire:
     async def receive(self):
         return await self._messages.get()
 
+    def more(self, message):
+        self._messages.put_nowait(message)
+
     def leave(self):
-        self._messages.put_nowait({"type": "http.disconnect"})
+        self.more({"type": "http.disconnect"})
 
 
 def chunk(body, more=False):
@@ -87,7 +90,8 @@ def test_a_deadline_that_is_no_positive_whole_number_is_malformed(text):
 
 async def read(wire, *, max_bytes=10, length=None, timeout_s=WITHIN_S):
     headers = {} if length is None else {b"content-length": length}
-    return await read_body(wire.receive, headers, Ticket(timeout_s=timeout_s), max_bytes=max_bytes)
+    ticket = Ticket(timeout_s=timeout_s)
+    return await read_body(wire.receive, headers, ticket, Watch(), max_bytes=max_bytes)
 
 
 @pytest.mark.anyio
@@ -131,9 +135,59 @@ async def test_a_body_that_stops_coming_ends_with_the_deadline():
 
 
 @pytest.mark.anyio
-async def test_a_deadline_that_has_passed_ends_a_body_at_once():
+async def test_a_deadline_that_has_passed_ends_a_body_that_does_not_come():
     with pytest.raises(DeadlineExceededError):
         await read(Wire(), timeout_s=-1)
+
+
+@pytest.mark.anyio
+async def test_only_the_body_that_is_late_is_given_up():
+    watch, wire = Watch(), Wire(chunk(b"a", True))
+    patient = asyncio.create_task(
+        read_body(wire.receive, {}, Ticket(timeout_s=WITHIN_S), watch, max_bytes=10)
+    )
+    hasty = read_body(Wire().receive, {}, Ticket(timeout_s=0.01), watch, max_bytes=10)
+
+    with pytest.raises(DeadlineExceededError):
+        await hasty
+
+    wire.more(chunk(b"b"))
+    assert await asyncio.wait_for(patient, WITHIN_S) == b"ab"
+
+
+@pytest.mark.anyio
+async def test_a_task_whose_body_was_late_can_go_on():
+    """The answer has still to be sent: by this task, which was cancelled to stop its reading."""
+
+    async def request():
+        with pytest.raises(DeadlineExceededError):
+            await read(Wire(), timeout_s=0.01)
+        await asyncio.sleep(0)
+        task = asyncio.current_task()
+        return task is not None and task.cancelling()
+
+    assert await asyncio.wait_for(asyncio.create_task(request()), WITHIN_S) == 0
+
+
+@pytest.mark.anyio
+async def test_a_task_that_others_cancel_while_it_reads_is_cancelled():
+    reading = asyncio.create_task(read(Wire()))
+    await asyncio.sleep(0)
+
+    reading.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
+@pytest.mark.anyio
+async def test_a_body_that_has_come_is_not_given_up_later():
+    watch = Watch()
+    ticket = Ticket(timeout_s=0.01)
+
+    assert await read_body(Wire(chunk(b"a")).receive, {}, ticket, watch, max_bytes=10) == b"a"
+    await asyncio.sleep(0.05)  # cancelled here, if at all
+    assert not watch.is_late(ticket)
 
 
 @pytest.mark.anyio
@@ -154,67 +208,67 @@ def waiting():
 
 @pytest.mark.anyio
 async def test_a_client_that_leaves_while_it_waits_is_noticed():
-    departures, wire = Departures(), Wire()
+    watch, wire = Watch(), Wire()
     ticket, left = waiting()
-    departures.watch(ticket, wire.receive)
+    watch.waiting(ticket, wire.receive)
 
     wire.leave()
 
     await asyncio.wait_for(left.wait(), WITHIN_S)
-    departures.forget(ticket)
+    watch.forget(ticket)
 
 
 @pytest.mark.anyio
 async def test_only_the_client_that_leaves_is_taken_for_gone():
-    departures = Departures()
+    watch = Watch()
     tickets = [waiting() for _ in range(3)]
     wires = [Wire() for _ in tickets]
     for (ticket, _), wire in zip(tickets, wires, strict=True):
-        departures.watch(ticket, wire.receive)
+        watch.waiting(ticket, wire.receive)
 
     wires[1].leave()
 
     await asyncio.wait_for(tickets[1][1].wait(), WITHIN_S)
     assert [left.is_set() for _, left in tickets] == [False, True, False]
     for ticket, _ in tickets:
-        departures.forget(ticket)
+        watch.forget(ticket)
 
 
 @pytest.mark.anyio
 async def test_what_else_comes_is_no_departure():
-    departures, wire = Departures(), Wire(chunk(b"late"), chunk(b"later"))
+    watch, wire = Watch(), Wire(chunk(b"late"), chunk(b"later"))
     ticket, left = waiting()
-    departures.watch(ticket, wire.receive)
+    watch.waiting(ticket, wire.receive)
 
     wire.leave()
 
     await asyncio.wait_for(left.wait(), WITHIN_S)
-    departures.forget(ticket)
+    watch.forget(ticket)
 
 
 @pytest.mark.anyio
 async def test_a_client_that_came_later_is_noticed_too():
-    departures = Departures()
+    watch = Watch()
     first, second = waiting(), waiting()
     wires = Wire(), Wire()
-    departures.watch(first[0], wires[0].receive)
+    watch.waiting(first[0], wires[0].receive)
     await asyncio.sleep(0.015)
-    departures.watch(second[0], wires[1].receive)
+    watch.waiting(second[0], wires[1].receive)
 
     for wire in wires:
         wire.leave()
 
     await asyncio.wait_for(asyncio.gather(first[1].wait(), second[1].wait()), WITHIN_S)
-    departures.forget(first[0])
-    departures.forget(second[0])
+    watch.forget(first[0])
+    watch.forget(second[0])
 
 
 @pytest.mark.anyio
 async def test_nobody_listens_for_a_client_that_has_its_answer():
-    departures, wire = Departures(), Wire()
+    watch, wire = Watch(), Wire()
     ticket, left = waiting()
-    departures.watch(ticket, wire.receive)
-    departures.forget(ticket)
+    watch.waiting(ticket, wire.receive)
+    watch.forget(ticket)
 
     wire.leave()
     await asyncio.sleep(0.05)
@@ -225,19 +279,41 @@ async def test_nobody_listens_for_a_client_that_has_its_answer():
 
 @pytest.mark.anyio
 async def test_a_departure_after_the_rows_are_answered_changes_nothing():
-    departures, wire = Departures(), Wire()
+    watch, wire = Watch(), Wire()
     ticket, left = waiting()
-    departures.watch(ticket, wire.receive)
+    watch.waiting(ticket, wire.receive)
     ticket.give_up = None
 
     wire.leave()
     await asyncio.sleep(0.05)
 
     assert not left.is_set()
-    departures.forget(ticket)
+    watch.forget(ticket)
 
 
 def test_repeated_headers_are_one_list():
     scope = {"headers": [(b"accept", b"text/html"), (b"host", b"x"), (b"accept", b"image/png")]}
 
     assert headers_of(scope) == {b"accept": b"text/html, image/png", b"host": b"x"}
+
+
+def test_a_request_that_brings_a_harmless_id_keeps_it():
+    assert RequestIds().of({b"x-request-id": b"a.B_c-1"}) == b"a.B_c-1"
+
+
+@pytest.mark.parametrize("theirs", [b"", b"a b", b"a\xe9", b"a" * 129, b"a, b", b"a\n"])
+def test_an_id_that_could_do_harm_is_replaced(theirs):
+    made = RequestIds().of({b"x-request-id": theirs})
+
+    assert made != theirs
+    assert len(made) == 16
+
+
+def test_no_two_ids_of_a_server_are_alike():
+    ids = RequestIds()
+
+    assert len({ids.of({}) for _ in range(1000)}) == 1000
+
+
+def test_ids_of_two_servers_are_apart():
+    assert RequestIds().of({}) != RequestIds().of({})

@@ -409,3 +409,71 @@ def test_every_dtype_of_a_model_can_be_written(dtype):
     rows = np.array([[0, 1], [2, 3]], dtype)
 
     assert plain_json.loads(json.render({"codes": rows}))["codes"] == [[0, 1], [2, 3]]
+
+
+numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+rows_of_numbers = st.lists(st.lists(numbers, max_size=3), max_size=3)
+# what an array would turn into numbers without a word, or what stands for an option
+others = st.one_of(
+    st.sampled_from(["", "1.5", "inputs", "\n", True, False, None, {}, {"a": 1}, [{"inputs": []}]]),
+    st.text(max_size=3),
+)
+
+
+@settings(max_examples=200)
+@given(
+    inputs=rows_of_numbers,
+    other=others,
+    place=st.integers(0, 5),
+    is_beside=st.booleans(),
+    indent=st.sampled_from([None, 0, 1, "\t"]),
+    escapes=st.booleans(),
+)
+def test_a_body_that_holds_anything_but_numbers_is_never_taken_for_plain(
+    *, inputs, other, place, is_beside, indent, escapes
+):
+    document: dict[str, object] = {"inputs": inputs}
+    if is_beside:
+        document["option"] = other
+    else:
+        inputs[place % (len(inputs) + 1) :] = [[1, other]]
+
+    body = plain_json.dumps(document, indent=indent, ensure_ascii=escapes).encode()
+
+    assert not json._is_plain(body)
+
+
+@settings(max_examples=100)
+@given(inputs=rows_of_numbers, value=st.sampled_from(["true", "false", "null", '""', "{}"]))
+def test_of_two_inputs_both_are_looked_at(inputs, value):
+    plain = plain_json.dumps(inputs)
+
+    assert not json._is_plain(f'{{"inputs": {plain}, "inputs": [[{value}]]}}'.encode())
+    assert not json._is_plain(f'{{"inputs": [[{value}]], "inputs": {plain}}}'.encode())
+
+
+@given(inputs=rows_of_numbers, indent=st.sampled_from([None, 1]))
+def test_a_body_of_numbers_alone_is_plain(inputs, indent):
+    """Or the quick way would be none."""
+    body = plain_json.dumps({"inputs": inputs}, indent=indent).encode()
+
+    assert json._is_plain(body)
+
+
+@settings(max_examples=300)
+@given(st.text('019.-eE[],{}:"\\ truefalsn', max_size=12))
+def test_no_text_that_is_taken_for_plain_holds_anything_but_numbers(noise):
+    for text in (f'{{"inputs": [[{noise}]]}}', f'{{"inputs": [{noise}]}}', f"{{{noise}}}", noise):
+        try:
+            document = plain_json.loads(text)
+        except ValueError:
+            continue
+        if json._is_plain(text.encode()) and isinstance(document, dict):
+            assert len(document) <= 1
+            only_numbers([*document.values()])
+
+
+def only_numbers(value):
+    assert not isinstance(value, (bool, str, dict, type(None)))
+    for inner in value if isinstance(value, list) else ():
+        only_numbers(inner)

@@ -25,106 +25,27 @@ from service.inference.lane import Lane
 from service.inference.ticket import Ticket
 from service.metrics import Metrics
 from tests.fakes import WAIT_S, FakeSession, doubled
-
-CHEAP = CostModel((1, 64), (1e-6, 1e-6))
-DEAR = CostModel((1, 64), (1.0, 1.0))
-LABELS = {"model": "m", "version": "1", "operation": "encode"}
-LONG_S = 60.0  # a delay or deadline that no test lives to see
-SOON_S = 0.005
-AFTER_THE_START_S = 0.05  # longer than a busy machine takes to start a run
-
-
-@pytest.fixture
-def make(lane, metrics):
-    """Make a batcher whose runs go to the lane, unless a test says otherwise."""
-
-    def make(session, *, max_batch_rows=64, max_queue_rows=4096, cost=DEAR, **options):
-        return Batcher(
-            session,
-            lane,
-            cost=cost,
-            metrics=metrics.operation(*LABELS.values()),
-            max_batch_rows=max_batch_rows,
-            max_queue_rows=max_queue_rows,
-            **options,
-        )
-
-    return make
-
-
-@pytest.fixture
-def batches_counted(metrics):
-    def counted(reason):
-        labels = LABELS | {"reason": reason}
-        return metrics.registry.get_sample_value("hourglass_batches_total", labels)
-
-    return counted
-
-
-def rows_of(number, *, seed=0, features=4):
-    """Random rows, so that mixed-up answers cannot be right by chance."""
-    return np.random.default_rng(seed).random((number, features), np.float32)
-
-
-def poisoned(number, *bad, seed=0):
-    rows = rows_of(number, seed=seed)
-    rows[list(bad), 0] = 9
-    return rows
-
-
-def is_poisoned(batch):
-    return bool((batch[:, 0] >= 9).any())
-
-
-def has_nine_in_second(batch):
-    return bool((batch[:, 1] >= 9).any())
-
-
-def nan_where_poisoned(batch):
-    return (np.where(batch[:, :1] >= 9, np.float32(np.nan), batch * 2),)
-
-
-def submit(batcher, rows, ticket=None):
-    return asyncio.create_task(batcher.run(rows, ticket or Ticket()))
-
-
-def leave(ticket):
-    assert ticket.give_up is not None
-    ticket.leave()
-
-
-async def ended(*tasks):
-    """Wait for all, and give their results or errors."""
-    async with asyncio.timeout(WAIT_S):
-        return await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def run_has_started(session):
-    assert await asyncio.to_thread(session.started.acquire, timeout=WAIT_S)
-
-
-async def turns_of_the_loop(number=3):
-    for _ in range(number):
-        await asyncio.sleep(0)
-
-
-async def until(condition):
-    async with asyncio.timeout(WAIT_S):
-        while not condition():  # noqa: ASYNC110 - the end of a thread sets no event
-            await asyncio.sleep(0.001)
-
-
-async def hold_with_one_row(session, batcher):
-    """Keep the device busy, so that whoever comes now waits for the next batch."""
-    session.hold()
-    holder = submit(batcher, rows_of(1, seed=99))
-    await run_has_started(session)
-    return holder
-
-
-def assert_doubled(outputs, rows):
-    assert isinstance(outputs, tuple), outputs
-    np.testing.assert_array_equal(outputs[0], rows * 2)
+from tests.unit.inference.jobs import (
+    AFTER_THE_START_S,
+    CHEAP,
+    DEAR,
+    LABELS,
+    LONG_S,
+    SOON_S,
+    assert_doubled,
+    ended,
+    has_nine_in_second,
+    hold_with_one_row,
+    is_poisoned,
+    leave,
+    nan_where_poisoned,
+    poisoned,
+    rows_of,
+    run_has_started,
+    submit,
+    turns_of_the_loop,
+    until,
+)
 
 
 class TestBatches:
@@ -967,6 +888,31 @@ class TestPlace:
 
         assert threads == [here]
 
+    @pytest.mark.anyio
+    async def test_by_hand_every_run_happens_in_the_loop(self, make, session, threads, here):
+        await ended(submit(make(session, cost=DEAR, place="loop"), rows_of(1)))
+
+        assert threads == [here]
+
+    @pytest.mark.anyio
+    async def test_by_hand_every_run_happens_in_the_lane(self, make, session, threads):
+        await ended(submit(make(session, cost=CHEAP, place="thread"), rows_of(1)))
+
+        assert threads == ["test_0"]
+
+    @pytest.mark.anyio
+    async def test_what_was_set_by_hand_is_not_changed_by_slow_runs_or_control_flow(
+        self, make, session, threads, here
+    ):
+        session.has_control_flow = True
+        batcher = make(session, cost=CHEAP, place="loop")
+
+        for _ in range(10):
+            batcher._planner.note_loop_run(1.0)
+        await ended(submit(batcher, rows_of(1)))
+
+        assert threads == [here]
+
     def test_the_cost_model_is_there_for_others_to_see(self, make):
         assert make(FakeSession(), cost=CHEAP).cost is CHEAP
 
@@ -1101,28 +1047,36 @@ class TestEnd:
 
 
 class Crowd:
-    """Random requests with random fates, against one batcher."""
+    """Random requests with random fates, against one or two queues of one lane."""
 
-    def __init__(self, seed, lane):
+    def __init__(self, seed, make_lane):
         self.random = np.random.default_rng(seed)
+        self.lane = make_lane(int(self.random.integers(1, 4)))
+        self.metrics = Metrics(CollectorRegistry())
+        self.batchers = [self._batcher(name) for name in "ab"[: self.random.integers(1, 3)]]
+        self.told = []
+
+    def _batcher(self, model):
         chance = self.random.random
-        self.session = FakeSession(nan_where_poisoned, fails=has_nine_in_second)
         max_batch_rows = int(self.random.integers(1, 12))
-        self.batcher = Batcher(
-            self.session,
-            lane,
-            cost=CHEAP if chance() < 0.5 else DEAR,
-            metrics=Metrics(CollectorRegistry()).operation(*LABELS.values()),
+        return Batcher(
+            FakeSession(nan_where_poisoned, fails=has_nine_in_second),
+            self.lane,
+            cost=self.random.choice(np.array([CHEAP, DEAR, SHORT_PLANS])),
+            metrics=self.metrics.operation(model, "1", "encode"),
             max_batch_rows=max_batch_rows,
             max_queue_rows=40,
+            max_wait_s=float(self.random.choice([0.01, 0.1, np.inf])),
             delay_s=0.001 if chance() < 0.2 else 0.0,
             buckets=(4, max_batch_rows) if max_batch_rows > 4 and chance() < 0.3 else (),
+            place=self.random.choice(["auto", "loop", "thread"]),
         )
 
     async def come(self):
         return await asyncio.gather(*(self.request() for _ in range(self.random.integers(1, 16))))
 
     async def request(self):
+        batcher = self.batchers[self.random.integers(len(self.batchers))]
         size = int(self.random.integers(1, 16))
         rows = self.random.random((size, int(self.random.integers(2, 4))), np.float32)
         fate = self.random.choice(
@@ -1134,7 +1088,10 @@ class Crowd:
         arrival, departure = self.random.integers(0, 4), self.random.integers(0, 8)
         await turns_of_the_loop(int(arrival))
         ticket = Ticket(timeout_s=0.0005 if fate == "late" else LONG_S)
-        task = submit(self.batcher, rows, ticket)
+        if fate != "cancel" and self.random.random() < 0.5:
+            task = asyncio.create_task(self.tell(batcher, rows, ticket))
+        else:
+            task = submit(batcher, rows, ticket)
         if fate in {"leave", "cancel"}:
             await turns_of_the_loop(int(departure))
             if fate == "cancel":
@@ -1143,6 +1100,25 @@ class Crowd:
                 leave(ticket)
         (result,) = await ended(task)
         return fate, rows, bad, result
+
+    async def tell(self, batcher, rows, ticket):
+        """Like *run*, by the callback."""
+        outcomes = []
+        batcher.submit(rows, ticket, outcomes.append)
+        self.told.append(outcomes)
+        await until(lambda: outcomes)
+        if isinstance(outcomes[0], Exception):
+            raise outcomes[0]
+        return outcomes[0]
+
+    async def drain(self):
+        await ended(*(batcher.drain() for batcher in self.batchers))
+        await until(lambda: not any(batcher._running for batcher in self.batchers))
+        await turns_of_the_loop()
+
+
+# 1 ms a row: plans of two rows while others wait
+SHORT_PLANS = CostModel((1, 64), (1e-3, 64e-3))
 
 
 MAY_END_IN = {
@@ -1155,24 +1131,28 @@ MAY_END_IN = {
 }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_every_request_ends_once_and_with_its_own_rows(seed):
     escaped = []
+    lanes = []
+
+    def make_lane(threads):
+        lanes.append(Lane("property", threads=threads))
+        return lanes[0]
 
     async def scene():
         asyncio.get_running_loop().set_exception_handler(lambda _, context: escaped.append(context))
-        lane = Lane("property")
         try:
-            crowd = Crowd(seed, lane)
+            crowd = Crowd(seed, make_lane)
             fates = await crowd.come()
-            await ended(crowd.batcher.drain())
-            await until(lambda: not crowd.batcher._running)
-            return crowd.batcher, fates
+            await crowd.drain()
+            return crowd, fates
         finally:
-            lane.close()
+            for lane in lanes:
+                lane.close()
 
-    batcher, fates = asyncio.run(scene())
+    crowd, fates = asyncio.run(scene())
 
     for fate, rows, bad, result in fates:
         if isinstance(result, tuple):
@@ -1181,8 +1161,10 @@ def test_every_request_ends_once_and_with_its_own_rows(seed):
         else:
             assert isinstance(result, MAY_END_IN[fate])
             assert not isinstance(result, InferenceError) or result.row == bad
-    assert batcher.waiting_rows == 0
-    assert not batcher._jobs
+    assert [len(outcomes) for outcomes in crowd.told] == [1] * len(crowd.told)
+    assert [batcher.waiting_rows for batcher in crowd.batchers] == [0] * len(crowd.batchers)
+    assert not any(batcher._jobs for batcher in crowd.batchers)
+    assert (crowd.lane.busy, crowd.lane.queues) == (0, 0)
     assert escaped == []
 
 

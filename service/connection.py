@@ -32,8 +32,9 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._express = cast("Edge", self.app).express
         self._idle_since: float | None = None
-        # between two requests of the ordinary way, so that the next may take the short one
-        self._is_between = True
+        # on the ordinary way: the parser is within a request, or one is not answered yet
+        self._is_reading = False
+        self._is_answering = False
         # on the short way: a request, and what was received behind it
         self._is_short = False
         self._ticket: Ticket | None = None
@@ -62,20 +63,31 @@ class Connection(HttpToolsProtocol):
             self.flow.pause_reading()
             self._held.append(data)
             return
-        if self._is_between:
-            self._is_short = True
-            ticket = self._express.take(data, self._runtime, self._reply)
-            if ticket is not None:
-                self._idle_since = None
-                self._ticket = ticket if self._is_short else None
+        if not (self._is_reading or self._is_answering):
+            if self._take_short_way(data):
                 return
-            self._is_short = False
             self._note_head(data)
         super().data_received(data)
 
+    def _take_short_way(self, data: bytes) -> bool:
+        if self.flow.write_paused:  # a client that does not read its answers has to wait
+            return False
+        self._is_short = True
+        self._idle_since = None
+        ticket = self._express.take(data, self._runtime, self._reply)
+        if ticket is None:
+            self._is_short = False
+            return False
+        self._ticket = ticket if self._is_short else None  # it may be answered already
+        return True
+
     def on_message_begin(self) -> None:
-        self._is_between = False
+        self._is_reading = self._is_answering = True
         super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        self._is_reading = False
+        super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
@@ -96,7 +108,7 @@ class Connection(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
-        self._is_between = not self.cycle.more_body
+        self._is_answering = False
         self._rest()
 
     def timeout_keep_alive_handler(self) -> None:
@@ -144,10 +156,12 @@ class Connection(HttpToolsProtocol):
 
     def _send_whole(
         self, cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes
-    ) -> None:
-        """Answer on the ordinary way."""
+    ) -> bool:
+        """Answer on the ordinary way; ``False`` when the client has to read others before."""
+        if self.flow.write_paused:
+            return False
         if cycle.disconnected:
-            return
+            return True
         if _CLOSE in headers:
             cycle.keep_alive = False
         elif not cycle.keep_alive:
@@ -159,6 +173,7 @@ class Connection(HttpToolsProtocol):
         if not cycle.keep_alive:
             self.transport.close()
         cycle.on_response()
+        return True
 
     def _write(self, status: int, headers: Headers, body: bytes) -> None:
         """Write a whole answer; the app vouches that no header breaks out of its line."""

@@ -16,7 +16,7 @@ from service.api.operations import parse, render
 from service.api.plans import Plan, Plans
 from service.api.records import record
 from service.api.requests import RequestIds, headers_of, timeout_of
-from service.api.responses import Headers, WholeAnswer
+from service.api.responses import Headers, Reply
 from service.api.runtime import Exchange, Runtime, Scope
 from service.bodies.negotiation import PNG
 from service.errors import ClientGoneError, HourglassError
@@ -66,7 +66,7 @@ class Express:
         self._heads: dict[bytes, _Head] = {}
         self._changes = -1
 
-    def take(self, data: bytes, runtime: Runtime, reply: WholeAnswer) -> Ticket | None:
+    def take(self, data: bytes, runtime: Runtime, reply: Reply) -> Ticket | None:
         """Answer the one whole request that *data* is; ``None`` when the ordinary way must.
 
         Returns:
@@ -152,7 +152,7 @@ class _Call:
 
     __slots__ = ("_exchange", "_plan", "_reply", "_wish")
 
-    def __init__(self, plan: Plan, exchange: Exchange, reply: WholeAnswer) -> None:
+    def __init__(self, plan: Plan, exchange: Exchange, reply: Reply) -> None:
         self._plan = plan
         self._exchange = exchange
         self._reply = reply

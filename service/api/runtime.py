@@ -119,8 +119,8 @@ class Exchange:
         extensions = scope.get("extensions")
         if extensions is not None and WHOLE_ANSWER in extensions:
             send_whole: WholeAnswer = extensions[WHOLE_ANSWER]
-            send_whole(status, whole, body)
-            return
+            if send_whole(status, whole, body):
+                return
         await send({"type": "http.response.start", "status": status, "headers": whole})
         await send({"type": "http.response.body", "body": body})
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -171,16 +171,29 @@ class Line(asyncio.Transport):
 
 
 class Counting:
-    """The app, with a count of the requests that reach it by the ordinary way."""
+    """The app, with a count of the requests that reach it by the ordinary way.
+
+    Attributes:
+        requests: All so far.
+        reading: Those that wait for more of their bodies, or for the end of their connections.
+    """
 
     def __init__(self, app: Edge) -> None:
         self.express = app.express
         self.requests = 0
+        self.reading = 0
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted() -> Message:
+            self.reading += 1
+            try:
+                return await receive()
+            finally:
+                self.reading -= 1
+
         self.requests += 1
-        await self._app(scope, receive, send)
+        await self._app(scope, counted, send)
 
 
 class Port:
@@ -222,6 +235,19 @@ class Port:
     def uvicorns_own(self) -> "Port":
         """The same app behind the protocol that ours is made of."""
         return Port(self.server, protocol=HttpToolsProtocol)
+
+    async def settled(self) -> None:
+        """Wait until every request has its answer, or waits for the rest of its body.
+
+        Where runs are made in the loop: a request on the short way has its answer at once.
+        """
+        async with asyncio.timeout(WITHIN_S):
+            while True:
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                if len(self.state.tasks) <= self._app.reading:
+                    return
+                await asyncio.sleep(0.001)
 
     def connect(self) -> Line:
         return Line(self._protocol(self._config, self.state, dict(self.server.state)))

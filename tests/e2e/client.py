@@ -61,7 +61,8 @@ class Client:
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
 
-    def receive(self) -> Answer:
+    def receive(self, *, within_s: float = WITHIN_S) -> Answer:
+        self._socket.settimeout(within_s)
         response = HTTPResponse(self._socket, method="POST")
         try:
             response.begin()

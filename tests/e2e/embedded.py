@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from service.api.limits import Edge
-from service.api.runtime import STATE
 from service.app import create_app
-from service.assembly import LiveModel, SessionFactory
+from service.assembly import SessionFactory
 from service.server import Server, make_config
 from service.settings import Settings
 from tests.e2e.client import WITHIN_S, get, until
@@ -27,10 +26,6 @@ class Embedded:
         host, port = self._server.servers[0].sockets[0].getsockname()
         return f"http://{host}:{port}"
 
-    def live(self, model: str) -> LiveModel:
-        live: LiveModel = self._server.lifespan.state[STATE].registry.resolve(model)
-        return live
-
     def knows(self, request: bytes) -> bool:
         """Whether the next such request takes the short way."""
         head = request[: request.find(b"\r\n\r\n") + 4]
@@ -39,12 +34,25 @@ class Embedded:
 
 @contextmanager
 def embedded(
-    models: Path, *, sessions: SessionFactory | None = None, **settings: Any
+    models: Path,
+    *,
+    sessions: SessionFactory | None = None,
+    idle_s: int | None = None,
+    **settings: Any,
 ) -> Iterator[Embedded]:
-    """Serve *models* until the end of the block, from when they are ready."""
+    """Serve *models* until the end of the block, from when they are ready.
+
+    Args:
+        models: The repository.
+        sessions: Makes the sessions; ONNX Runtime's unless given.
+        idle_s: How long a connection may rest between two requests; as long as usual unless given.
+        settings: What is not to be as usual.
+    """
     wanted = Settings(models=models, device="cpu", port=0, **settings)
     app = create_app(wanted, sessions=sessions)
-    server = Server(make_config(app, wanted), app.state.lifecycle, drain_delay_s=0)
+    config = make_config(app, wanted)
+    config.timeout_keep_alive = idle_s or config.timeout_keep_alive
+    server = Server(config, app.state.lifecycle, drain_delay_s=0)
     thread = threading.Thread(target=server.run, name="server", daemon=True)
     thread.start()
     try:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,8 +27,9 @@ from tests.fakes import FakeSession
 FEATURES = 4
 ENCODE = url("touchy", "encode")
 # the estimate of the wait is not to refuse anybody here: a run may be held for seconds
-PATIENT = {"max_queue_wait_ms": 1e9, "parallel_runs": 1}
+PATIENT: dict[str, Any] = {"max_queue_wait_ms": 1e9, "parallel_runs": 1}
 QUEUE_ROWS = 32
+NARROW = PATIENT | {"max_queue_rows": QUEUE_ROWS, "max_request_rows": QUEUE_ROWS}
 
 
 class Foundry(Workshop):
@@ -82,10 +84,10 @@ def clients(server: Embedded, count: int) -> Iterator[list[Client]]:
         yield [stack.enter_context(Client(server.url)) for _ in range(count)]
 
 
-def hold(workshop: Workshop, client: Client, way: str = "short") -> None:
+def hold(workshop: Workshop, client: Client, data: bytes) -> None:
     """Keep the device busy with a request of *client*, until the workshop releases it."""
     workshop.hold()
-    client.send(encode(rows_of(1), way))
+    client.send(data)
     until(lambda: bool(workshop.batches))
 
 
@@ -102,7 +104,7 @@ def test_rows_of_clients_that_have_left_are_not_run(models, workshop, way):
     with embedded(models, sessions=workshop, **PATIENT) as server:
         make_way(server, way)
         with Client(server.url) as holder, Client(server.url) as last:
-            hold(workshop, holder, way)
+            hold(workshop, holder, encode(rows[0], way))
             with clients(server, len(rows)) as leavers:
                 for client, row in zip(leavers, rows, strict=True):
                     client.send(encode(row, way))
@@ -123,9 +125,8 @@ def test_rows_of_clients_that_have_left_are_not_run(models, workshop, way):
 @pytest.mark.parametrize("way", WAYS)
 def test_of_n_and_k_rows_exactly_k_are_refused_by_a_queue_of_n(models, workshop, way):
     refusals = []
-    settings = {"max_queue_rows": QUEUE_ROWS, "max_request_rows": QUEUE_ROWS} | PATIENT
     with (
-        embedded(models, sessions=workshop, **settings) as server,
+        embedded(models, sessions=workshop, **NARROW) as server,
         Client(server.url) as holder,
         clients(server, QUEUE_ROWS + 64) as senders,
     ):
@@ -133,11 +134,11 @@ def test_of_n_and_k_rows_exactly_k_are_refused_by_a_queue_of_n(models, workshop,
         for excess in range(1, 65):
             sent = rows_of(QUEUE_ROWS + excess, seed=excess)
             refused_before = refused(server)
-            hold(workshop, holder, way)
+            hold(workshop, holder, encode(sent[0], way))
             for client, row in zip(senders, sent, strict=False):
                 client.send(encode(row, way))
             until_rows_wait(server.url, QUEUE_ROWS)
-            until(lambda so_far=refused_before + excess: refused(server) == so_far)
+            until_refused(server, refused_before + excess)
             workshop.release()
             answers = [client.receive() for client, _ in zip(senders, sent, strict=False)]
             holder.receive()
@@ -155,24 +156,27 @@ def refused(server: Embedded) -> float:
     return number(server.url, "hourglass_requests_total", outcome="rejected", model="touchy")
 
 
+def until_refused(server: Embedded, count: float) -> None:
+    until(lambda: refused(server) == count)
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("size", [2, 3, 5, 7, 31, 32])
 def test_rows_are_counted_and_not_requests(models, workshop, way, size):
     fitting, rest = divmod(QUEUE_ROWS, size)
     excess = 5
-    settings = {"max_queue_rows": QUEUE_ROWS, "max_request_rows": QUEUE_ROWS} | PATIENT
     with (
-        embedded(models, sessions=workshop, **settings) as server,
+        embedded(models, sessions=workshop, **NARROW) as server,
         Client(server.url) as holder,
         Client(server.url) as small,
         clients(server, fitting + excess) as senders,
     ):
         make_way(server, way, rows=size)
-        hold(workshop, holder)
+        hold(workshop, holder, encode(rows_of(1), way))
         for client in senders:
             client.send(encode(rows_of(size), way))
         until_rows_wait(server.url, QUEUE_ROWS - rest)
-        until(lambda: refused(server) == excess)
+        until_refused(server, excess)
         if rest:  # what is too much for them is room for a smaller one
             small.send(encode(rows_of(rest), way))
             until_rows_wait(server.url, QUEUE_ROWS)
@@ -191,7 +195,9 @@ def test_rows_are_counted_and_not_requests(models, workshop, way, size):
 
 def test_large_requests_are_cut_and_small_ones_overtake_them(models):
     """All are in the queue before the first run, so the runs alone say what happened."""
-    foundry = Foundry(row_s=2e-4)
+    # two milliseconds, the most that a run is to take while others wait, are four rows
+    foundry = Foundry(row_s=5e-4)
+    largest = 128
     large, small = 3, 40
     sizes = [512] * large + [1] * small
     # a row says in its second feature which request it belongs to
@@ -199,12 +205,15 @@ def test_large_requests_are_cut_and_small_ones_overtake_them(models):
     for rows in sent:
         rows[:, 0] = np.arange(len(rows)) % 9
     with (
-        embedded(models, sessions=foundry, **PATIENT) as server,
+        embedded(models, sessions=foundry, max_batch_rows=largest, **PATIENT) as server,
         Client(server.url) as holder,
         clients(server, len(sent)) as senders,
     ):
-        planned = server.live("touchy").autoencoder.batchers["encode"]._planner.shared_rows
-        hold(foundry, holder)
+        foundry.runs.clear()
+        senders[0].ask(encode(sent[0]))
+        alone = [len(run) for run in foundry.runs]
+        # by a run of the other model: one that is held would be thought to be slow
+        hold(foundry, holder, encode(rows_of(1, features=FEATURES + 2), model="other"))
         foundry.runs.clear()
         for job, (client, rows) in enumerate(zip(senders, sent, strict=True)):
             client.send(encode(rows))
@@ -215,26 +224,27 @@ def test_large_requests_are_cut_and_small_ones_overtake_them(models):
         answers = [client.receive() for client in senders]
         holder.receive()
 
-    runs = [run[:, 1].astype(int) for run in foundry.runs[1:]]
+    assert set(alone) == {largest}
     assert all(
         answer.content == (rows + rows).tobytes()
         for answer, rows in zip(answers, sent, strict=True)
     )
+    runs = [run[:, 1].astype(int) for run in foundry.runs[1:]]
     left_before = left_before_each(runs, sizes)
     beside_others = [
         len(run) for run, left in zip(runs, left_before, strict=True) if np.count_nonzero(left) > 1
     ]
-    assert max(beside_others) <= planned < 512
+    # a good deal more than four, for a machine that was disturbed when it measured
+    assert max(beside_others) <= largest / 2
     # a large one has a quarter of a run while there are small ones that could have more of it
-    shares = [
-        max(np.count_nonzero(run == job) for job in range(large))
-        for run, left in zip(runs, left_before[1:], strict=False)
-        if left[large:].any()
+    before_small = [
+        run for run, left in zip(runs, left_before[1:], strict=False) if left[large:].any()
     ]
-    assert max(shares) <= max(1, planned // 4)
+    for run in before_small:
+        assert np.bincount(run, minlength=large)[:large].max() <= max(1, len(run) // 4)
     # and then goes behind them all: so they have every run but the first to themselves
     last_small = max(place for place, run in enumerate(runs) if (run >= large).any())
-    assert last_small <= 1 + -(-small // planned)
+    assert last_small <= 1 + small / min(map(len, before_small))
 
 
 def left_before_each(runs: list[np.ndarray], sizes: list[int]) -> list[np.ndarray]:
@@ -256,7 +266,7 @@ def test_a_model_with_long_runs_lets_another_have_its_turn(models):
         clients(server, long) as first,
         clients(server, other) as second,
     ):
-        hold(foundry, holder)
+        hold(foundry, holder, encode(rows_of(1)))
         foundry.runs.clear()
         for client in first:
             client.send(encode(rows_of(1)))

@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -321,7 +322,7 @@ def test_what_is_noted_after_the_unload_begins_no_series(metrics):
 
 class TestNotes:
     def test_nothing_is_counted_where_nothing_was_noted(self):
-        counted = []
+        counted: list[Sequence[int]] = []
 
         Notes(counted.append).count()
 
@@ -329,7 +330,7 @@ class TestNotes:
 
     def test_notes_are_counted_together_in_their_order_and_once(self):
         counted: list[list[int]] = []
-        notes = Notes(lambda taken: counted.append(list(taken)))
+        notes: Notes[int] = Notes(lambda taken: counted.append(list(taken)))
         for number in range(5):
             notes.take(number)
 

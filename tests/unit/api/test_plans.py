@@ -1,6 +1,5 @@
 """Plans: kept by what the head says, and forgotten when the models change."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +19,12 @@ SPEC = TensorSpec("float32", (1, 4, 4), (0, 1), ImageSpec())
 CHANGES = 3
 
 
-def head(path="/v1/models/m/encode", query=b"", content_type=JSON, **headers: str):
+Head = tuple[dict[str, Any], dict[bytes, bytes]]
+
+
+def head(
+    path: str = "/v1/models/m/encode", query: bytes = b"", content_type: str = JSON, **headers: str
+) -> Head:
     """A scope and its headers; underscores in the names of headers stand for hyphens."""
     sent = {"content-type": content_type}
     sent |= {name.replace("_", "-"): value for name, value in headers.items()}
@@ -28,7 +32,7 @@ def head(path="/v1/models/m/encode", query=b"", content_type=JSON, **headers: st
     return scope, {name.encode(): value.encode() for name, value in sent.items()}
 
 
-def plan_of(headers) -> Plan:
+def plan_of(headers: dict[bytes, bytes]) -> Plan:
     return Plan(
         template="/v1/models/{model}/encode",
         model=("m", "1"),
@@ -43,22 +47,29 @@ def plan_of(headers) -> Plan:
     )
 
 
-def kept(plans: Plans, *what: Any) -> Plan:
-    plan = plan_of(what[1])
-    plans.find(*what, CHANGES)
-    plans.keep(*what, plan)
+def find(plans: Plans, what: Head, changes: int = CHANGES) -> Plan | None:
+    scope, headers = what
+    return plans.find(scope, headers, changes)
+
+
+def keep(plans: Plans, what: Head, changes: int = CHANGES) -> Plan:
+    """Make a plan and keep it, as it is done where none is found."""
+    scope, headers = what
+    plans.find(scope, headers, changes)
+    plan = plan_of(headers)
+    plans.keep(scope, headers, plan)
     return plan
 
 
 def test_a_plan_that_was_kept_is_found():
     plans = Plans()
-    plan = kept(plans, *head())
+    plan = keep(plans, head())
 
-    assert plans.find(*head(), CHANGES) is plan
+    assert find(plans, head()) is plan
 
 
 def test_nothing_is_found_where_nothing_was_kept():
-    assert Plans().find(*head(), CHANGES) is None
+    assert find(Plans(), head()) is None
 
 
 @pytest.mark.parametrize(
@@ -73,78 +84,97 @@ def test_nothing_is_found_where_nothing_was_kept():
         pytest.param(head(accept=NPY), id="accept"),
         pytest.param(head(content_encoding="gzip"), id="encoding"),
         pytest.param(head(x_shape="1,4,4"), id="shape"),
-        pytest.param((head()[0], {}), id="no content type"),
     ],
 )
 def test_what_changes_the_answer_has_a_plan_of_its_own(other):
     plans = Plans()
-    plan = kept(plans, *head())
+    plan = keep(plans, head())
 
-    assert plans.find(*other, CHANGES) is None
-    plans.keep(*other, dataclasses.replace(plan))
-    assert plans.find(*head(), CHANGES) is plan
+    assert find(plans, other) is None
+    another = keep(plans, other)
+    assert find(plans, other) is another
+    assert find(plans, head()) is plan
+
+
+def test_a_head_without_a_content_type_does_not_find_the_plan_of_one_with_it():
+    plans = Plans()
+    keep(plans, head())
+
+    assert find(plans, (head()[0], {})) is None
 
 
 def test_a_value_in_another_header_is_another_plan():
     plans = Plans()
-    kept(plans, *head(content_type=RAW, accept=JSON, x_shape="1"))
+    keep(plans, head(content_type=RAW, accept=JSON, x_shape="1"))
 
-    assert plans.find(*head(content_type=JSON, accept=RAW, x_shape="1"), CHANGES) is None
-    assert plans.find(*head(content_type=RAW, accept="1", x_shape=JSON), CHANGES) is None
+    assert find(plans, head(content_type=JSON, accept=RAW, x_shape="1")) is None
+    assert find(plans, head(content_type=RAW, accept="1", x_shape=JSON)) is None
 
 
-@pytest.mark.parametrize("name", ["user_agent", "x_request_id", "x_request_timeout_ms", "host"])
-def test_what_does_not_change_the_plan_finds_the_same(name):
+@pytest.mark.parametrize(
+    "other",
+    [
+        head(user_agent="1"),
+        head(x_request_id="1"),
+        head(x_request_timeout_ms="1"),
+        head(host="1"),
+    ],
+)
+def test_what_does_not_change_the_plan_finds_the_same(other):
     plans = Plans()
-    plan = kept(plans, *head())
+    plan = keep(plans, head())
 
-    assert plans.find(*head(**{name: "1"}), CHANGES) is plan
+    assert find(plans, other) is plan
 
 
 def test_when_the_models_change_every_plan_is_forgotten():
     plans = Plans()
-    kept(plans, *head())
+    keep(plans, head())
 
-    assert plans.find(*head(), CHANGES + 1) is None
-    assert plans.find(*head(), CHANGES) is None
+    assert find(plans, head(), CHANGES + 1) is None
+    assert find(plans, head()) is None
 
 
 def test_plans_that_are_kept_after_a_change_stay():
     plans = Plans()
-    kept(plans, *head())
-    plans.find(*head(), CHANGES + 1)
-    plan = plan_of(head()[1])
-    plans.keep(*head(), plan)
+    keep(plans, head())
+    plan = keep(plans, head(), CHANGES + 1)
 
-    assert plans.find(*head(), CHANGES + 1) is plan
+    assert find(plans, head(), CHANGES + 1) is plan
 
 
 def test_a_form_is_never_kept():
     """Its content type has another boundary every time."""
     plans = Plans()
     form = head(content_type="multipart/form-data; boundary=1")
-    kept(plans, *form)
+    keep(plans, form)
 
-    assert plans.find(*form, CHANGES) is None
+    assert find(plans, form) is None
 
 
 def test_no_more_than_a_thousand_or_so_are_kept():
     plans = Plans()
     for number in range(5_000):
-        kept(plans, *head(query=b"%d" % number))
+        keep(plans, head(query=b"%d" % number))
 
     assert len(plans._plans) <= 1024
-    assert plans.find(*head(query=b"4999"), CHANGES) is not None
+    assert find(plans, head(query=b"4999")) is not None
 
 
-@pytest.mark.parametrize("name", ["accept", "x_shape"])
-def test_a_head_far_longer_than_any_honest_one_is_not_kept(name):
+@pytest.mark.parametrize(
+    "long",
+    [
+        pytest.param(head(accept="a" * 1_000_000), id="accept"),
+        pytest.param(head(x_shape="1" * 1_000_000), id="shape"),
+        pytest.param(head("/v1/models/m/encode", b"a" * 1_000_000), id="query"),
+    ],
+)
+def test_a_head_far_longer_than_any_honest_one_is_not_kept(long):
     """A thousand of them would be a gigabyte."""
     plans = Plans()
-    long = head(**{name: "a" * 1_000_000})
-    kept(plans, *long)
+    keep(plans, long)
 
-    is_kept = plans.find(*long, CHANGES) is not None
+    is_kept = find(plans, long) is not None
     assert not is_kept
 
 

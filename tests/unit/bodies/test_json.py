@@ -414,7 +414,7 @@ def test_every_dtype_of_a_model_can_be_written(dtype):
 numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 rows_of_numbers = st.lists(st.lists(numbers, max_size=3), max_size=3)
 # what an array would turn into numbers without a word, or what stands for an option
-others = st.one_of(
+others: st.SearchStrategy[object] = st.one_of(
     st.sampled_from(["", "1.5", "inputs", "\n", True, False, None, {}, {"a": 1}, [{"inputs": []}]]),
     st.text(max_size=3),
 )

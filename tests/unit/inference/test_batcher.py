@@ -1103,7 +1103,7 @@ class Crowd:
 
     async def tell(self, batcher, rows, ticket):
         """Like *run*, by the callback."""
-        outcomes = []
+        outcomes: list[object] = []
         batcher.submit(rows, ticket, outcomes.append)
         self.told.append(outcomes)
         await until(lambda: outcomes)

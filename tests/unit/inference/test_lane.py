@@ -38,6 +38,18 @@ class Line:
         return self.runs > 0
 
 
+class Counted(Line):
+    """One that notes how many runs it has to make whenever it is asked, and makes none."""
+
+    def __init__(self, name, cost_s, runs, turns):
+        super().__init__(name, cost_s, runs, turns)
+        self.found = []
+
+    def start(self):
+        self.found.append(self.runs)
+        return False
+
+
 class Held(Line):
     """One whose runs go to a thread of the lane and stay there until they are let go."""
 
@@ -79,7 +91,7 @@ def threads_of(lane):
 class TestTurns:
     @pytest.mark.anyio
     async def test_who_has_had_the_least_of_the_device_goes_next(self, lane):
-        turns = []
+        turns: list[str] = []
         dear, cheap = Line("dear", 4.0, 10, turns), Line("cheap", 1.0, 20, turns)
         lane.line_up(dear)
         lane.line_up(cheap)
@@ -91,7 +103,7 @@ class TestTurns:
 
     @pytest.mark.anyio
     async def test_those_whose_runs_cost_the_same_take_turns(self, lane):
-        turns = []
+        turns: list[str] = []
         for name in "abc":
             lane.line_up(Line(name, 1.0, 4, turns))
 
@@ -101,7 +113,7 @@ class TestTurns:
 
     @pytest.mark.anyio
     async def test_who_comes_back_has_no_claim_to_the_time_in_which_it_wanted_nothing(self, lane):
-        turns = []
+        turns: list[str] = []
         steady, late = Line("steady", 1.0, 200, turns), Line("late", 1.0, 10, turns)
         lane.line_up(steady)
         await turns_of_the_loop(100)
@@ -114,7 +126,7 @@ class TestTurns:
 
     @pytest.mark.anyio
     async def test_who_lines_up_again_while_it_waits_stands_in_line_once(self, lane):
-        turns = []
+        turns: list[str] = []
         line = Line("a", 1.0, 2, turns)
         for _ in range(3):
             lane.line_up(line)
@@ -125,10 +137,7 @@ class TestTurns:
 
     @pytest.mark.anyio
     async def test_all_arrivals_of_one_turn_of_the_loop_are_there_at_the_first_start(self, lane):
-        turns = []
-        line = Line("a", 1.0, 0, turns)
-        seen = []
-        line.start = lambda: bool(seen.append(line.runs))
+        line = Counted("a", 1.0, 0, [])
         loop = asyncio.get_running_loop()
 
         def arrive():
@@ -139,7 +148,7 @@ class TestTurns:
             loop.call_soon(arrive)
         await turns_of_the_loop(5)
 
-        assert seen == [4]
+        assert line.found == [4]
 
     @pytest.mark.anyio
     async def test_who_has_nothing_more_is_not_asked_again(self, lane):
@@ -168,7 +177,7 @@ class TestTurns:
     @pytest.mark.anyio
     async def test_the_device_gets_its_next_run_before_the_last_one_is_told(self, lane):
         """Answers are written while it works."""
-        order = []
+        order: list[str | None] = []
         held = Held(lane, 1)
         held.told = order
         line = Line("next", 1.0, 1, order)
@@ -256,7 +265,7 @@ class TestEnd:
     @pytest.mark.anyio
     async def test_a_closed_lane_refuses_and_tells_so_later(self, lane):
         lane.close()
-        told = []
+        told: list[object] = []
 
         lane.run(lambda: "never", told.append)
         told_at_once = list(told)
@@ -301,7 +310,7 @@ class TestEnd:
         """Whoever waited for it is gone; the thread goes on to its end."""
         lane = Lane("orphan")
         gate, started = threading.Event(), threading.Event()
-        told = []
+        told: list[object] = []
 
         def call():
             started.set()

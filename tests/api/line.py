@@ -23,6 +23,9 @@ from tests.api.asgi import WITHIN_S, Answer, Server, running
 # where asyncio and uvloop ask a protocol to stop writing
 HIGH_WATER_BYTES = 64 * 1024
 
+# an idle time that no test lives to see
+LONG_S = 60.0
+
 END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -201,7 +204,7 @@ class Port:
 
     Args:
         server: The app.
-        keep_alive_s: How long a connection may be idle; uvicorn's default when not given.
+        keep_alive_s: How long a connection may be idle; longer than any test unless given.
         protocol: What answers on it.
     """
 
@@ -209,7 +212,7 @@ class Port:
         self,
         server: Server,
         *,
-        keep_alive_s: float | None = None,
+        keep_alive_s: float = LONG_S,
         protocol: type[HttpToolsProtocol] = Connection,
     ) -> None:
         self.server = server
@@ -217,8 +220,7 @@ class Port:
         self._protocol = protocol
         self._app = Counting(server.app)
         self._config = make_config(cast("Edge", self._app), Settings())
-        if keep_alive_s is not None:
-            self._config.timeout_keep_alive = keep_alive_s  # type: ignore[assignment]
+        self._config.timeout_keep_alive = keep_alive_s  # type: ignore[assignment]
         self._config.load()
 
     @property
@@ -258,7 +260,7 @@ async def listening(
     models: Path,
     *,
     sessions: SessionFactory | None = None,
-    keep_alive_s: float | None = None,
+    keep_alive_s: float = LONG_S,
     **settings: Any,
 ) -> AsyncIterator[Port]:
     """Run the app, and let clients connect to it."""

@@ -21,7 +21,6 @@ from tests.api.wire import JSON, RAW, url
 
 ENCODE = url("tabular", "encode")
 ROW, OTHER_ROW = np.random.default_rng(0).random((2, 1, 4), np.float32)
-LONG_S = 60.0  # an idle time that no test lives to see
 SHORT_S = 0.05
 
 pytestmark = pytest.mark.anyio
@@ -378,8 +377,9 @@ class TestLeaving:
         assert answer.content == code_of(OTHER_ROW)
         assert (line.replies, line.received) == ([], b"")
         assert [len(batch) for batch in workshop.batches] == [1, 1]
-        left = await held.server.number("hourglass_requests_total", outcome="client_gone")
-        assert left == 1
+        number = held.server.number
+        assert await number("hourglass_requests_total", outcome="client_gone") == 1
+        assert await number("hourglass_http_responses_total", status="499") == 0
 
     async def test_what_a_client_had_sent_behind_is_not_run_either(self, held, workshop):
         line = held.connect()
@@ -391,6 +391,7 @@ class TestLeaving:
         await held.server.until("hourglass_requests_total", 3, outcome="ok")
 
         assert [len(batch) for batch in workshop.batches] == [1]
+        assert line.protocol._held == []
 
     async def test_a_client_that_has_left_is_off_the_list(self, held):
         line = held.connect()
@@ -420,6 +421,18 @@ class TestLeaving:
         assert line.replies == []
         assert escaped == []
         assert line.protocol not in held.state.connections
+
+    async def test_an_answer_that_comes_just_after_the_end_is_none(self, port):
+        line = port.connect()
+        before = port.state.total_requests
+
+        line.send(KNOWN)
+        line.hang_up()  # the run is made before the protocol hears of it
+        await line.closed()
+
+        assert line.replies == []
+        assert port.state.total_requests == before
+        assert line.protocol.timeout_keep_alive_task is None
 
     async def test_leaving_after_the_answer_is_no_leaving(self, port):
         line = port.connect()

@@ -20,7 +20,7 @@ from tests.api import wire
 from tests.api.asgi import until
 from tests.api.conftest import Workshop
 from tests.api.line import Line, Port, Reply, listening, request
-from tests.api.wire import JSON, NPY, RAW, url
+from tests.api.wire import JSON, NPY, PNG, RAW, url
 
 MAX_ROWS = 8
 INPUTS = np.random.default_rng(0).random((3, 4), np.float32)
@@ -40,7 +40,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="module")
 def models(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("express")
-    for name in ("tabular/1", "poison/1"):
+    for name in ("tabular/1", "poison/1", "picture/1"):
         shutil.copytree(zoo / name, folder / name)
     return folder
 
@@ -271,6 +271,54 @@ async def test_a_body_above_the_limit_takes_the_ordinary_way(models):
         answer = await one_way(port, ask_for(url("tabular", "encode"), INPUTS.tobytes(), RAW))
 
     assert answer.status_code == 413
+
+
+class TestPictures:
+    PIXELS = np.random.default_rng(0).integers(0, 256, (4, 4), dtype=np.uint8)
+
+    @pytest.mark.parametrize("accept", [JSON, RAW])
+    @pytest.mark.parametrize("operation", ["encode", "reconstruct", "anomaly-score"])
+    async def test_a_picture_of_the_model_s_size_is_read_alike(self, port, operation, accept):
+        sent = ask_for(url("picture", operation), wire.picture(self.PIXELS), PNG, accept=accept)
+
+        assert (await both_ways(port, sent)).status_code == 200
+
+    @pytest.mark.parametrize("operation", ["decode", "reconstruct"])
+    async def test_a_picture_is_drawn_alike(self, port, operation):
+        rows = np.random.default_rng(0).random((2, 1, 4, 4), np.float32)
+        sent = ask_for(url("picture", operation), rows.tobytes(), RAW, accept=PNG)
+
+        answer = await both_ways(port, sent)
+
+        assert wire.pixels(answer.content).shape == (4, 10)
+
+    async def test_a_heat_map_needs_more_than_one_run(self, port):
+        sent = ask_for(url("picture", "anomaly-score"), wire.picture(self.PIXELS), PNG, accept=PNG)
+
+        answer = await one_way(port, sent)
+
+        assert wire.pixels(answer.content).shape == (4, 4)
+
+    async def test_a_picture_that_has_to_be_resized_is_read_in_a_thread(self, port):
+        large = wire.picture(np.repeat(self.PIXELS, 2, axis=0))
+        sent = ask_for(url("picture", "encode") + "?resize=true", large, PNG)
+
+        assert (await one_way(port, sent)).status_code == 200
+
+    async def test_a_picture_of_another_size_is_refused_alike(self, port):
+        sent = ask_for(url("picture", "encode"), wire.picture(self.PIXELS[:3]), PNG)
+
+        assert (await both_ways(port, sent)).status_code == 422
+
+    async def test_a_form_takes_the_ordinary_way(self, port):
+        body = (
+            b'--x\r\nContent-Disposition: form-data; name="file"; filename="p"\r\n\r\n'
+            + wire.picture(self.PIXELS)
+            + b"\r\n--x--\r\n"
+        )
+        sent = ask_for(url("picture", "encode"), body, "multipart/form-data; boundary=x")
+
+        assert (await one_way(port, sent)).status_code == 200
 
 
 class TestHeaders:

@@ -154,7 +154,7 @@ class Caller:
                 self._tally.add(self._verdict(error, silence_s, is_taken=is_taken))
                 return False
             is_right = answer.status_code == 200 and answer.content == self._wanted
-            self._tally.add("answered" if is_right else f"lost: {answer.status_code}")
+            self._tally.add("answered" if is_right else f"lost: {answer}")
             if answer.headers.get("connection") == "close":
                 self._tally.add("announced")
                 return True

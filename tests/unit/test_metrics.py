@@ -350,6 +350,25 @@ class TestNotes:
         assert len(counted) > 9_000
         assert counted == list(range(len(counted)))
 
+    def test_a_note_that_comes_when_the_others_have_just_been_copied_is_counted_later(self):
+        """As a thread may do it that is not the one that counts."""
+        counted: list[int] = []
+        notes = Notes(counted.extend)
+
+        class Interrupted(list[int]):
+            def __getitem__(self, part):
+                copied = super().__getitem__(part)
+                notes.take(2)
+                return copied
+
+        notes._notes = Interrupted([1])
+        notes.count()
+        first = list(counted)
+        notes._notes = list(notes._notes)
+        notes.count()
+
+        assert (first, counted) == ([1], [1, 2])
+
     def test_what_is_noted_while_others_are_counted_is_neither_lost_nor_counted_twice(self):
         counted: list[int] = []
         notes = Notes(counted.extend)

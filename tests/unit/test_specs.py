@@ -240,6 +240,14 @@ def test_integers_are_held_by_the_plain_definition(dtype, low_high, data):
     assert spec.holds(values) is holds_plainly(spec, values)
 
 
+@pytest.mark.parametrize("values", [[0.5, 255.0], [0.5, 300.0], [0.5, -1.0], [0.5, float("nan")]])
+def test_values_of_another_width_than_the_model_s_are_seen_as_they_are(values):
+    spec = TensorSpec("float32", (2,), (0, 255))
+    wide = np.array(values, np.float64)
+
+    assert spec.holds(wide) is holds_plainly(spec, wide)
+
+
 @given(st.lists(ANY_SINGLE, min_size=2, max_size=8), st.integers(2, 3))
 @example([0.5, float("nan"), 2.0, 0.5], 2)
 def test_values_that_do_not_lie_side_by_side_are_seen_as_they_are(values, step):

@@ -188,7 +188,7 @@ def test_a_connection_that_breaks_under_a_request_is_an_error():
 
 
 def test_the_other_stream_asks_again_as_soon_as_it_is_answered():
-    with server([ANSWER] * 1000) as address:
+    with server([ANSWER] * 100_000) as address:
         plan = [0.0, 0.5]
         record = generator(address, plan, beside=b"POST / HTTP/1.1\r\n\r\n").run()
 

@@ -746,7 +746,7 @@ class TestSlowReaders:
             line.send(sent[number % len(sent)])
             if way != "pipelined":
                 await turns(10)
-        await turns(many)
+        await turns(20 * many)
 
         unread = line.unread
         line.go_on()
@@ -828,10 +828,13 @@ steady = settings(
 )
 
 
+# five times the same within packets of its size, each with the beginning of the next one's head
+ALIKE = [KNOWN] * 5 + [LIVEZ]
+ASKEW = [*range(30, 5 * len(KNOWN), len(KNOWN)), 5 * len(KNOWN)]
+
+
 @steady
-@example(
-    requests=[KNOWN] * 5 + [LIVEZ], places=[*range(30, 5 * len(KNOWN), len(KNOWN))], waits=[None]
-)
+@example(requests=ALIKE, places=ASKEW, waits=[None])
 @given(
     requests=stream(),
     places=cuts(),
@@ -869,6 +872,8 @@ def edited(data: bytes, changes: list[tuple[float, int, bytes]]) -> bytes:
 
 
 @settings(steady, max_examples=300)
+@example(requests=ALIKE, changes=[], places=ASKEW, rounds=2)
+@example(requests=[KNOWN] * 2, changes=[(0.0, 0, b"\r\n\r\n")], places=[], rounds=3)
 @given(
     requests=stream(),
     changes=edits(),

@@ -6,6 +6,7 @@ by which their head is learned, and the third one takes the short way.
 
 import gzip
 import json
+import logging
 import re
 import shutil
 from collections.abc import AsyncIterator
@@ -747,6 +748,7 @@ class TestChange:
 
 
 async def test_the_log_line_of_a_failure_is_the_same(port, caplog):
+    caplog.set_level(logging.INFO)
     sent = ask_for(url("tabular", "encode"), b"{", JSON, x_request_id="logged")
     line = port.connect()
     for _ in range(3):
@@ -766,7 +768,7 @@ async def test_the_log_line_of_a_failure_is_the_same(port, caplog):
 
 
 async def test_successes_are_logged_when_that_was_asked_for(tabular, caplog):
-    caplog.set_level("INFO")
+    caplog.set_level(logging.INFO)
     async with listening(tabular, access_log=True) as port:
         line = port.connect()
         sent = ask_for(url("tabular", "encode"), INPUTS.tobytes(), RAW, x_request_id="logged")

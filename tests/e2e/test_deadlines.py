@@ -6,7 +6,9 @@ in none may an answer be late by a second. What was measured is printed: ``pytes
 """
 
 import time
+from datetime import datetime, timedelta
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,35 +119,41 @@ def test_a_deadline_is_answered_when_it_passes(server, way, ask):
 @pytest.mark.parametrize("way", WAYS)
 def test_the_cpu_is_free_once_everybody_in_a_run_has_expired(server, way):
     address = server.url
+    deadlines_ms = (1200, 1500, 2500)
+    make_known(address, *(encode(QUICK, way, timeout_ms) for timeout_ms in deadlines_ms))
     failed = number(address, "hourglass_requests_total", outcome="failed")
-    make_known(address, *(encode(QUICK, way, timeout_ms) for timeout_ms in (1200, 1500, 2200)))
+    runs = number(address, "hourglass_batch_rows_count")
+    begin = len(server.lines)
 
-    alone = Expiring(address, way, 1200)
-    until(lambda: is_busy(server.pid))
-    # these two share the next run, and the first to expire must not stop it
-    together = [Expiring(address, way, 1500), Expiring(address, way, 2200)]
+    alone = Expiring(address, way, deadlines_ms[0])
+    until(lambda: number(address, "hourglass_batch_rows_count") > runs)
+    # these two share the next run
+    together = [Expiring(address, way, timeout_ms) for timeout_ms in deadlines_ms[1:]]
     until_rows_wait(address, 2)
-    alone.wait()
-    together[0].wait()
-    was_busy = is_busy(server.pid)
-    together[1].wait()
+    ended = [each.wait() for each in (alone, *together)]
     before_s = cpu_s(server.pid)
     time.sleep(WATCHED_S)
     used_s = cpu_s(server.pid) - before_s
 
     print(f"{1e3 * used_s:.0f} ms of CPU in the {WATCHED_S} s afterwards")  # noqa: T201
-    assert [each.answer.status_code for each in (alone, *together)] == [504] * 3
-    assert was_busy
+    assert [each.answer.status_code for each in ended] == [504] * 3
     assert used_s < CPU_AFTERWARDS_S
     # nor is a stopped run taken for one that failed
     assert number(address, "hourglass_requests_total", outcome="failed") == failed
     with Client(address) as client:
         answer = client.ask(encode(QUICK, way, 2000))
     assert answer.content == QUICK.tobytes()
+    # the second run went on for the last of its members: there is a second between the deadlines
+    stopped = when(server.lines[begin:], "a run was stopped")
+    expired = when(server.lines[begin:], "request answered")
+    assert len(stopped) == 2
+    assert stopped[-1] - expired[1] > timedelta(seconds=0.5)
 
 
-def is_busy(pid: int) -> bool:
-    """Whether a process uses the CPU while somebody looks; an idle one needs next to nothing."""
-    before_s = cpu_s(pid)
-    time.sleep(0.3)
-    return cpu_s(pid) - before_s >= 0.03
+def when(lines: list[dict[str, Any]], message: str) -> list[datetime]:
+    """The times of the lines that begin with *message*."""
+    return [
+        datetime.fromisoformat(line["time"])
+        for line in lines
+        if line["message"].startswith(message)
+    ]

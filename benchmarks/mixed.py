@@ -134,5 +134,5 @@ def planned_run_ms(card: Mapping[str, Any]) -> float:
     cost = ((card.get("placement") or {}).get("cost") or {}).get(ANOMALY_SCORE)
     if not cost:
         return PLANNED_MS
-    shortest, longest = (float(cost["seconds"][at]) * 1e3 for at in (0, -1))
-    return max(shortest, min(longest, PLANNED_MS))
+    shortest, full = float(cost["seconds"][0]), cost["base_s"] + cost["row_s"] * cost["useful_rows"]
+    return max(shortest * 1e3, min(full * 1e3, PLANNED_MS))

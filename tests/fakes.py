@@ -42,6 +42,7 @@ class FakeSession:
         self.stopped = 0
         self.is_closed = False
         self.started = threading.Semaphore(0)
+        self._passes = threading.Semaphore(0)
         self._gate = threading.Event()
         self._gate.set()
 
@@ -57,6 +58,10 @@ class FakeSession:
     def release(self) -> None:
         self._gate.set()
 
+    def release_one(self) -> None:
+        """Let the run that is held end, and hold the next."""
+        self._passes.release()
+
     def run(self, rows: Rows, stop: Stop | None = None) -> tuple[Rows, ...]:
         self.batches.append(np.array(rows))
         self.started.release()
@@ -70,7 +75,7 @@ class FakeSession:
 
     def _wait(self, stop: Stop | None) -> None:
         for _ in range(int(WAIT_S / 0.005)):
-            if self._gate.wait(0.005):
+            if self._gate.wait(0.005) or self._passes.acquire(blocking=False):
                 return
             if stop is not None and stop.options.terminate:
                 self.stopped += 1

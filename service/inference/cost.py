@@ -28,7 +28,7 @@ WINS_NOTHING: Final = 1.05
 HAND_OVER_S: Final = 0.15e-3
 
 # a batch is large enough when it gives this share of what the largest would
-USEFUL_SHARE: Final = 0.95
+USEFUL_SHARE: Final = 0.9
 # no run is planned longer while others wait
 SHARED_RUN_S: Final = 2e-3
 # unless the model needs a longer one for this share: below it, what one waits less all pay for

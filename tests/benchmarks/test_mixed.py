@@ -7,20 +7,22 @@ from service.inference.operations import ANOMALY_SCORE
 from tests.benchmarks.made_up import a_mixed
 
 
-def card(seconds):
-    return {"placement": {"cost": {ANOMALY_SCORE: {"rows": [1, 8, 64], "seconds": seconds}}}}
+def card(base_s, row_s, useful_rows):
+    seconds = [base_s + row_s * rows for rows in (1, 8)]
+    cost = {"seconds": seconds, "base_s": base_s, "row_s": row_s, "useful_rows": useful_rows}
+    return {"placement": {"cost": {ANOMALY_SCORE: cost}}}
 
 
 @pytest.mark.parametrize(
-    ("seconds", "planned_ms"),
+    ("cost", "planned_ms"),
     [
-        ([0.0001, 0.001, 0.008], 2.0),  # a batch of less than 64 rows fits
-        ([0.00003, 0.0001, 0.0005], 0.5),  # no batch takes as long as it might
-        ([0.005, 0.04, 0.3], 5.0),  # already one row takes longer
+        ((0.0, 0.0002, 64), 2.0),  # a batch of less than 64 rows fits
+        ((0.0001, 0.00001, 40), 0.5),  # the largest batch takes less than a run may
+        ((0.0, 0.005, 1), 5.0),  # already one row takes longer
     ],
 )
-def test_a_run_is_planned_by_the_cost_on_the_card(seconds, planned_ms):
-    assert planned_run_ms(card(seconds)) == pytest.approx(planned_ms)
+def test_a_run_is_planned_by_the_cost_on_the_card(cost, planned_ms):
+    assert planned_run_ms(card(*cost)) == pytest.approx(planned_ms)
 
 
 @pytest.mark.parametrize("without", [{}, {"placement": None}, {"placement": {"cost": {}}}])

@@ -10,6 +10,8 @@ from tests.fakes import WAIT_S
 
 CHEAP = CostModel((1, 64), (1e-6, 1e-6))
 DEAR = CostModel((1, 64), (1.0, 1.0))
+# so cheap that 2 ms hold any batch, however slow the machine is just now
+IN_PROPORTION = CostModel((1, 64), (1e-9, 64e-9))
 LABELS = {"model": "m", "version": "1", "operation": "encode"}
 LONG_S = 60.0  # a delay or deadline that no test lives to see
 SOON_S = 0.005

@@ -29,6 +29,7 @@ from tests.unit.inference.jobs import (
     AFTER_THE_START_S,
     CHEAP,
     DEAR,
+    IN_PROPORTION,
     LABELS,
     LONG_S,
     SOON_S,
@@ -131,6 +132,38 @@ class TestBatches:
         assert order[-1] == "large"
         for name, task in tasks.items():
             assert_doubled(task.result(), requests[name])
+
+    @pytest.mark.anyio
+    async def test_small_requests_do_not_wait_for_rows_of_a_large_one(self, make):
+        session = FakeSession()
+        batcher = make(session, max_batch_rows=8, cost=IN_PROPORTION, place="thread")
+        holder = await hold_with_one_row(session, batcher)
+        large, *small = (submit(batcher, rows_of(rows, seed=rows)) for rows in (20, 1, 2))
+        await turns_of_the_loop()
+        session.release()
+
+        await ended(holder, large, *small)
+
+        assert session.sizes == [1, 3, 8, 8, 4]
+        assert_doubled(large.result(), rows_of(20, seed=20))
+
+    @pytest.mark.anyio
+    async def test_a_large_request_goes_on_however_many_small_ones_come(self, make):
+        session = FakeSession()
+        batcher = make(session, max_batch_rows=8, cost=IN_PROPORTION, place="thread")
+        session.hold()
+        large = submit(batcher, rows_of(40))
+        await run_has_started(session)
+        for _ in range(4):
+            submit(batcher, rows_of(1))
+            await turns_of_the_loop()
+            session.release_one()
+            await run_has_started(session)
+        session.release()
+
+        await ended(large)
+
+        assert session.sizes[:6] == [8, 1, 8, 1, 8, 8], "every second run is for the large one"
 
     @pytest.mark.anyio
     async def test_a_request_without_rows_is_refused(self, make):

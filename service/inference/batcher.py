@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 _NO_ROWS: Final = np.empty(0)
 
+# jobs that are looked at for one run, where large ones stand before the small
+_FRONT_MAX: Final = 256
+
 
 class Batcher:
     """Runs one session for many requests.
@@ -91,6 +94,7 @@ class Batcher:
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._sweep_at = float("inf")
         self._large_are_due = False
+        self._last_shape: tuple[int, ...] = ()
         self._draining = False
         self._closed = False
         self._idle = asyncio.Event()
@@ -239,17 +243,47 @@ class Batcher:
         others_wait = len(self._queue) > 1 or self._lane.queues > 1
         capacity = self._planner.rows(others_wait=others_wait)
         now = perf_counter()
-        jobs, others = self._next_jobs(capacity, now)
-        if self._small_go_first(jobs, capacity):
-            others.extend(job for job in jobs if job.waiting > capacity)
+        front = self._take_front(capacity, now)
+        jobs = self._of_one_shape(front)
+        if self.waiting_rows > capacity and self._small_go_first(jobs, capacity):
             jobs = [job for job in jobs if job.waiting <= capacity]
         shares = allot([job.waiting for job in jobs], capacity)
-        batch = [self._take(job, share, now) for job, share in zip(jobs, shares, strict=False)]
-        # whoever got nothing keeps the place, whoever has more goes behind the others
-        others.extend(jobs[len(shares) :])
-        self._queue.extendleft(reversed(others))
-        self._queue.extend(job for job in jobs[: len(shares)] if job.waiting)
+        batch = [
+            self._take(job, share, now) for job, share in zip(jobs, shares, strict=True) if share
+        ]
+        self._queue.extendleft(reversed([job for job in front if job.waiting]))
         return batch
+
+    def _take_front(self, capacity: int, now: float) -> list[Job]:
+        """Take the jobs at the head out of the queue: enough small ones to fill a run."""
+        front: list[Job] = []
+        small_rows = 0
+        # only where there is not room for all: who cannot gain any more makes way
+        is_crowded = self.waiting_rows > capacity
+        ends = now + self._planner.run_s(capacity) if is_crowded else now
+        while self._queue and small_rows < capacity and len(front) < _FRONT_MAX:
+            job = self._queue.popleft()
+            waiting = job.waiting
+            if not waiting:
+                continue
+            if job.ticket.deadline <= now:
+                self._fail(job, DeadlineExceededError("the deadline passed in the queue"))
+            elif self._queue and job.ticket.deadline < ends:
+                self._set_aside(job)
+            else:
+                front.append(job)
+                if waiting <= capacity:
+                    small_rows += waiting
+        return front
+
+    def _of_one_shape(self, jobs: list[Job]) -> list[Job]:
+        """Choose those of the first shape that was not the last one run, if there are two."""
+        shapes = [job.rows.shape[1:] for job in jobs]
+        if not shapes or shapes.count(shapes[0]) == len(shapes):
+            return jobs
+        last = self._last_shape
+        self._last_shape = next((shape for shape in shapes if shape != last), shapes[0])
+        return [j for j, shape in zip(jobs, shapes, strict=True) if shape == self._last_shape]
 
     def _small_go_first(self, jobs: list[Job], capacity: int) -> bool:
         """Whether this run is to be without the jobs that are larger than a run.
@@ -263,29 +297,6 @@ class Batcher:
             and 2 * self._planner.run_s(small) <= self._planner.run_s(capacity)
         )
         return self._large_are_due
-
-    def _next_jobs(self, capacity: int, now: float) -> tuple[list[Job], list[Job]]:
-        """Take the jobs at the head that could share a run, and those of other shapes between."""
-        jobs: list[Job] = []
-        others: list[Job] = []
-        shape: tuple[int, ...] = ()
-        # only where there is not room for all: who cannot gain any more makes way
-        is_crowded = self.waiting_rows > capacity
-        ends = now + self._planner.run_s(capacity) if is_crowded else now
-        while self._queue and len(jobs) + len(others) < capacity:
-            job = self._queue.popleft()
-            if not job.waiting:
-                continue
-            if job.ticket.deadline <= now:
-                self._fail(job, DeadlineExceededError("the deadline passed in the queue"))
-            elif self._queue and job.ticket.deadline < ends:
-                self._set_aside(job)
-            elif not jobs:
-                jobs.append(job)
-                shape = job.rows.shape[1:]
-            else:
-                (jobs if job.rows.shape[1:] == shape else others).append(job)
-        return jobs, others
 
     def _set_aside(self, job: Job) -> None:
         """Let a job wait for its deadline: its run would end later, and others wait who gain."""

@@ -166,6 +166,37 @@ class TestBatches:
         assert session.sizes[:6] == [8, 1, 8, 1, 8, 8], "every second run is for the large one"
 
     @pytest.mark.anyio
+    async def test_equal_large_requests_end_one_after_the_other(self, make):
+        session = FakeSession()
+        batcher = make(session, max_batch_rows=4, cost=IN_PROPORTION, place="thread")
+        holder = await hold_with_one_row(session, batcher)
+        requests = [rows_of(8, seed=seed) for seed in range(3)]
+        tasks = [submit(batcher, rows) for rows in requests]
+        await turns_of_the_loop()
+        session.release()
+
+        await ended(holder, *tasks)
+
+        np.testing.assert_array_equal(
+            session.batches[1:], np.concatenate(requests).reshape(6, 4, -1)
+        )
+
+    @pytest.mark.anyio
+    async def test_a_small_request_is_seen_behind_many_large_ones(self, make):
+        session = FakeSession()
+        batcher = make(session, max_batch_rows=2, cost=IN_PROPORTION, place="thread")
+        holder = await hold_with_one_row(session, batcher)
+        large = [submit(batcher, rows_of(20, seed=seed)) for seed in range(20)]
+        small = submit(batcher, rows_of(1, seed=77))
+        await turns_of_the_loop()
+        session.release()
+
+        await ended(holder, small)
+
+        assert not any(task.done() for task in large)
+        await ended(*large)
+
+    @pytest.mark.anyio
     async def test_a_request_without_rows_is_refused(self, make):
         (error,) = await ended(submit(make(FakeSession()), rows_of(0)))
 

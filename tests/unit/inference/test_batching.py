@@ -9,7 +9,7 @@ def test_a_large_job_alone_fills_the_batch():
     assert allot([100], 64) == [64]
 
 
-def test_small_jobs_are_taken_whole_in_the_order_of_their_arrival():
+def test_whoever_fits_is_taken_whole():
     assert allot([1, 2, 3], 64) == [1, 2, 3]
 
 
@@ -17,12 +17,25 @@ def test_a_large_job_leaves_room_for_the_small_ones_behind_it():
     assert allot([100, 1, 1, 1], 8) == [5, 1, 1, 1]
 
 
-def test_jobs_that_get_nothing_are_left_out():
-    assert allot([1, 1, 1, 1, 1, 1], 4) == [1, 1, 1, 1]
+def test_a_quarter_is_for_the_oldest_however_many_small_ones_come():
+    assert allot([100, 1, 2, 3], 8) == [2, 1, 2, 3]
+
+
+def test_equal_jobs_end_one_after_the_other():
+    assert allot([64, 64, 64], 16) == [16, 0, 0]
+    assert allot([8, 64, 64], 16) == [8, 8, 0]
+
+
+def test_who_has_less_left_passes_who_has_more():
+    assert allot([100, 50, 20], 16) == [4, 0, 12]
+
+
+def test_whoever_does_not_fit_gets_nothing():
+    assert allot([1, 1, 1, 1, 1, 1], 4) == [1, 1, 1, 1, 0, 0]
 
 
 def test_a_batch_of_one_row_goes_to_the_first():
-    assert allot([3, 1], 1) == [1]
+    assert allot([3, 1], 1) == [1, 0]
 
 
 @given(st.lists(st.integers(1, 100), min_size=1), st.integers(1, 64))
@@ -30,7 +43,7 @@ def test_shares_fill_the_batch_and_exceed_nobody(waiting, capacity):
     shares = allot(waiting, capacity)
 
     assert sum(shares) == min(sum(waiting), capacity)
-    assert all(1 <= share <= rows for share, rows in zip(shares, waiting, strict=False))
+    assert all(0 <= share <= rows for share, rows in zip(shares, waiting, strict=True))
 
 
 @given(st.lists(st.integers(1, 100), min_size=1), st.integers(1, 64))

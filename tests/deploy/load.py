@@ -18,7 +18,7 @@ LIMITS = (
     *("--max-queue-rows", "4", "--max-request-rows", "4", "--max-batch-rows", "2"),
     *("--drain-delay-ms", "0"),
 )
-SLOW_CLIENTS = 4
+SLOW_CLIENTS = 8
 NORMAL, ODD, WRONG = [[0.5, 0.5, 0.1, 0.1]], [[0.5, 0.5, 1.0, 1.0]], [[0.5, 0.5]]
 
 

@@ -9,7 +9,7 @@ ARGS ?=
 ENGINE ?= docker
 EXTRAS ?=
 
-.PHONY: serve test check format cover train bench image image-check lock clean help
+.PHONY: serve test check format cover interop train bench image image-check lock clean help
 .DEFAULT_GOAL := help
 
 help:           ## list the targets
@@ -35,6 +35,9 @@ format: $(VENV)/dev.stamp  ## let ruff put the code in order
 cover: $(VENV)/dev.stamp  ## the tests with branch coverage, at least 95 %
 	$(BIN)/python -m coverage run -m pytest $(ARGS)
 	$(BIN)/python -m coverage report
+
+interop: $(VENV)/dev.stamp  ## the service with the clients of others, in environments of their own, about 2 minutes; ARGS="triton kserve" for some
+	$(BIN)/python -m tests.interop $(ARGS)
 
 train: $(VENV)/train.stamp  ## train, export, calibrate and measure a model: MODEL=mnist-conv DATA=data/mnist
 	$(BIN)/python -m training $(MODEL) --data $(DATA) $(if $(PHOTOGRAPHS),--photographs $(PHOTOGRAPHS)) $(ARGS)

@@ -19,10 +19,11 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 from starlette.exceptions import HTTPException
 
 from service import __version__
-from service.api import models, system
-from service.api.errors import make_problem, problem_of
+from service.api import models, open_inference_models, system
+from service.api.errors import Problem, make_problem, problem_of
 from service.api.limits import Edge
 from service.api.openapi import describe
+from service.api.protocol import in_form_of
 from service.api.runtime import STATE, Lifecycle, Runtime, exchange_of
 from service.assembly import SessionFactory, make_engine
 from service.errors import HourglassError
@@ -92,6 +93,7 @@ def create_app(
     app.state.lifecycle = lifecycle
     app.include_router(models.router)
     app.include_router(system.router)
+    app.include_router(open_inference_models.router)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     return Edge(app)
 
@@ -147,15 +149,13 @@ def _exception_handlers() -> dict[Any, Callable[[Request, Any], Response]]:
 def _on_error(request: Request, error: Exception) -> Response:
     exchange = exchange_of(request.scope)
     exchange.fault = error
-    problem = problem_of(error, exchange.request_id.decode())
-    return _response(problem.status, problem.body, problem.headers)
+    return _response(request, problem_of(error, exchange.request_id.decode()))
 
 
 def _on_invalid_parameter(request: Request, error: RequestValidationError) -> Response:
     where = ".".join(str(part) for part in error.errors()[0]["loc"])
     request_id = exchange_of(request.scope).request_id.decode()
-    problem = make_problem(422, f"{where} is not valid", request_id)
-    return _response(problem.status, problem.body, problem.headers)
+    return _response(request, make_problem(422, f"{where} is not valid", request_id))
 
 
 def _on_http_exception(request: Request, error: HTTPException) -> Response:
@@ -166,10 +166,11 @@ def _on_http_exception(request: Request, error: HTTPException) -> Response:
     problem = make_problem(
         error.status_code, detail, exchange_of(request.scope).request_id.decode(), headers=more
     )
-    return _response(problem.status, problem.body, problem.headers)
+    return _response(request, problem)
 
 
-def _response(status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> Response:
-    response = Response(body, status)
-    response.raw_headers.extend(headers)
+def _response(request: Request, problem: Problem) -> Response:
+    problem = in_form_of(request.scope, problem)
+    response = Response(problem.body, problem.status)
+    response.raw_headers.extend(problem.headers)
     return response

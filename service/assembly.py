@@ -134,7 +134,8 @@ class LiveModel:
 
     Attributes:
         nodes: For each operation the number of graph nodes on each execution provider.
-        operation_metrics: Series by operation.
+        operation_metrics: Series by operation, ``infer`` included.
+        decoder_metrics: Those of ``infer``, for requests to the decoder.
         default_rule: What holds when a request asks for nothing else.
     """
 
@@ -146,6 +147,7 @@ class LiveModel:
     nodes: Mapping[str, Mapping[str, int]]
     metrics: ModelMetrics
     operation_metrics: Mapping[str, OperationMetrics]
+    decoder_metrics: OperationMetrics
     default_rule: Rule
 
     @property
@@ -281,7 +283,10 @@ class _Assembly:
             provider=provider,
             nodes=nodes,
             metrics=engine.metrics.model(*labels, threshold=rule.threshold),
-            operation_metrics={name: self._operation_metrics(name) for name in operations.ALL},
+            operation_metrics={
+                name: self._operation_metrics(name) for name in (*operations.ALL, operations.INFER)
+            },
+            decoder_metrics=engine.metrics.operation(*labels, operations.INFER, part="decoder"),
         )
 
     def undo(self) -> None:

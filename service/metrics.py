@@ -171,8 +171,8 @@ class ArrayHistogram(Collector):
         yield family
 
 
-RequestNote: TypeAlias = tuple[str, int, float, float, float, float, float]
-"""Outcome, rows, and seconds of: whole request, parsing, queue, inference, rendering.
+RequestNote: TypeAlias = tuple[str, int, float, float, float, float, float, float]
+"""Outcome, rows, and seconds of: whole request, parsing, queue, inference, rendering; its start.
 
 A phase that the request never came to took 0 seconds, and is not counted.
 """
@@ -180,13 +180,56 @@ A phase that the request never came to took 0 seconds, and is not counted.
 BatchNote: TypeAlias = tuple[str, int]
 """Why a run went when it did, and its rows."""
 
+RunNote: TypeAlias = tuple[int, float]
+"""Rows of a run that succeeded, and its seconds."""
+
+
+class Totals:
+    """Sums that the series of an operation do not keep apart: of answered requests, and of runs.
+
+    Attributes:
+        answered: Requests that were answered.
+        failed: Requests that were not.
+        rows: Rows of answered requests.
+        seconds: Of answered requests, in the order of *RequestNote*: whole request, phases.
+        failed_s: Seconds of the others.
+        last_at: When the request that was last answered came in, by ``time.perf_counter``, or 0.
+        runs: Number and seconds of the runs of each size.
+    """
+
+    def __init__(self) -> None:
+        self.answered = self.failed = self.rows = 0
+        self.seconds = np.zeros(5)
+        self.failed_s = 0.0
+        self.last_at = 0.0
+        self.runs: dict[int, tuple[int, float]] = {}
+
+    def add_requests(self, notes: Sequence[RequestNote], seconds: Values, rows: int) -> None:
+        """Add *notes*, whose *seconds* stand in an array too, and the *rows* that were answered."""
+        is_answered = np.array([note[0] == "ok" for note in notes])
+        answered = int(np.count_nonzero(is_answered))
+        self.answered += answered
+        self.failed += len(notes) - answered
+        self.rows += rows
+        self.seconds += seconds[is_answered].sum(axis=0)
+        self.failed_s += float(seconds[~is_answered, 0].sum())
+        starts = (note[7] for note in reversed(notes) if note[0] == "ok")
+        self.last_at = next(starts, self.last_at)
+
+    def add_runs(self, notes: Sequence[RunNote]) -> None:
+        for rows, seconds in notes:
+            number, before_s = self.runs.get(rows, (0, 0.0))
+            self.runs[rows] = (number + 1, before_s + seconds)
+
 
 @dataclass(frozen=True, slots=True)
 class OperationMetrics:
-    """The series of one operation of one version, resolved."""
+    """The series of one operation of one version, resolved, and what they do not keep apart."""
 
     requests: Notes[RequestNote]
     batches: Notes[BatchNote]
+    runs: Notes[RunNote]
+    totals: Totals
     queue_rows: Gauge
     queue_limit_rows: Gauge
 
@@ -212,7 +255,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self._pages = _Pages()
-        self._operations: dict[tuple[str, str, str], OperationMetrics] = {}
+        self._operations: dict[tuple[str, str, str, str], OperationMetrics] = {}
         self._models: dict[tuple[str, str], ModelMetrics] = {}
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -268,17 +311,26 @@ class Metrics:
         """Record the device that the settings ask for."""
         self._configured_device.labels(device).set(1)
 
-    def operation(self, model: str, version: str, operation: str) -> OperationMetrics:
-        """Give the series of one operation, started when they are new."""
+    def operation(
+        self, model: str, version: str, operation: str, *, part: str = ""
+    ) -> OperationMetrics:
+        """Give the series of one operation, started when they are new.
+
+        The *parts* of an operation share their series and have totals of their own.
+        """
         labels = (model, version, operation)
-        if labels not in self._operations:
-            self._operations[labels] = OperationMetrics(
-                requests=self.notes(self._request_counter(labels)),
+        key = (*labels, part)
+        if key not in self._operations:
+            totals = Totals()
+            self._operations[key] = OperationMetrics(
+                requests=self.notes(self._request_counter(labels, totals)),
                 batches=self.notes(self._batch_counter(labels)),
+                runs=self.notes(totals.add_runs),
+                totals=totals,
                 queue_rows=self._queue_rows.labels(*labels),
                 queue_limit_rows=self._queue_limit_rows.labels(*labels),
             )
-        return self._operations[labels]
+        return self._operations[key]
 
     def model(self, model: str, version: str, *, threshold: float | None) -> ModelMetrics:
         """Start the series of one version, whose scores are compared with *threshold*."""
@@ -300,7 +352,7 @@ class Metrics:
             self._http_responses.labels(route, str(status)).inc(number)
 
     def _request_counter(
-        self, labels: tuple[str, str, str]
+        self, labels: tuple[str, str, str], totals: Totals
     ) -> Callable[[Sequence[RequestNote]], None]:
         outcomes = {name: self._requests.labels(*labels, name) for name in OUTCOMES}
         rows = self._rows.labels(*labels)
@@ -310,9 +362,12 @@ class Metrics:
         def count(notes: Sequence[RequestNote]) -> None:
             for outcome, number in Counts(note[0] for note in notes).items():
                 outcomes[outcome].inc(number)
-            rows.inc(sum(note[1] for note in notes if note[0] == "ok"))
-            for one, seconds in zip(series, np.array([n[2:] for n in notes]).T, strict=True):
-                one.observe(seconds[seconds > 0])
+            answered_rows = sum(note[1] for note in notes if note[0] == "ok")
+            rows.inc(answered_rows)
+            seconds = np.array([note[2:7] for note in notes])
+            for one, taken in zip(series, seconds.T, strict=True):
+                one.observe(taken[taken > 0])
+            totals.add_requests(notes, seconds, answered_rows)
 
         return count
 
@@ -363,8 +418,8 @@ class Metrics:
         """End every series of one version."""
         for key in [key for key in self._operations if key[:2] == (model, version)]:
             operation = self._operations.pop(key)
-            self._pages.remove(operation.requests)
-            self._pages.remove(operation.batches)
+            for notes in (operation.requests, operation.batches, operation.runs):
+                self._pages.remove(notes)
         if (scored := self._models.pop((model, version), None)) is not None:
             self._pages.remove(scored.scores)
         histograms = (self._request_s, self._parse_s, self._queue_s, self._infer_s, self._render_s)

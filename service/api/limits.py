@@ -12,7 +12,9 @@ from starlette.types import Message, Receive, Send
 
 from service.api.errors import problem_of
 from service.api.express import Express
+from service.api.open_inference import OpenInference
 from service.api.operations import Operations
+from service.api.protocol import in_form_of, is_open_inference
 from service.api.records import record
 from service.api.requests import RequestIds, headers_of
 from service.api.runtime import EXCHANGE, UNMATCHED, Exchange, Scope, runtime_of
@@ -32,6 +34,7 @@ class Edge:
     def __init__(self, app: FastAPI) -> None:
         self.app = app
         self._operations = Operations()
+        self._inference = OpenInference()
         self._request_ids = RequestIds()
         self.express = Express(self._operations.plans, self._request_ids)
 
@@ -48,7 +51,8 @@ class Edge:
         request_id = self._request_ids.of(headers)
         exchange = scope[EXCHANGE] = Exchange(runtime_of(scope), scope["method"], request_id)
         try:
-            answer = await self._operations.answer(exchange, scope, headers, receive)
+            endpoint = self._inference if is_open_inference(scope) else self._operations
+            answer = await endpoint.answer(exchange, scope, headers, receive)
             if answer is None:
                 await self.app(scope, receive, partial(_send_marked, exchange, send))
             else:
@@ -56,7 +60,7 @@ class Edge:
         except Exception as error:  # noqa: BLE001 - ours by the table, any other as a bare 500
             exchange.fault = error
             if exchange.status is None and not isinstance(error, ClientGoneError):
-                problem = problem_of(error, exchange.request_id.decode())
+                problem = in_form_of(scope, problem_of(error, exchange.request_id.decode()))
                 await exchange.answer(scope, send, problem.status, problem.headers, problem.body)
         finally:
             if exchange.route == UNMATCHED:

@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from service.api.errors import PROBLEM
 from service.api.inputs import FORM, PICTURES
+from service.api.openapi_v2 import add_open_inference
 from service.api.options import Options, ScoreOptions
 from service.api.schemas import (
     CodesAnswer,
@@ -72,6 +73,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         for operation in _OPERATIONS:
             for version in (False, True):
                 _add_operation(document, operation, with_version=version)
+        add_open_inference(document)
         app.openapi_schema = document
     return app.openapi_schema
 

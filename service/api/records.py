@@ -12,13 +12,14 @@ logger = logging.getLogger(__name__)
 def record(exchange: Exchange) -> None:
     """Count an answer; log failures always, and successes when the settings say so."""
     status, runtime = exchange.status, exchange.runtime
-    if status is None:
-        _log(exchange)
-        return
-    runtime.metrics.http_responses.take((exchange.route, status))
-    is_failure = status >= 400 or exchange.fault is not None  # noqa: PLR2004
+    if status is not None:
+        runtime.metrics.http_responses.take((exchange.route, status))
+    is_failure = status is None or status >= 400 or exchange.fault is not None  # noqa: PLR2004
     if is_failure or runtime.settings.access_log:
         _log(exchange)
+        # it knows the frames that it went through, and they the exchange and a body of megabytes:
+        # in a circle, which would be kept until the collector comes
+        exchange.fault = None
 
 
 def _log(exchange: Exchange) -> None:

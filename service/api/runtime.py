@@ -107,6 +107,7 @@ class Exchange:
                 ticket.queue_s,
                 ticket.infer_s,
                 ticket.render_s,
+                ticket.started,
             )
         )
 

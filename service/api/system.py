@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
-from service.api.runtime import runtime_of
+from service.api.runtime import Runtime, runtime_of
 from service.api.schemas import Health
 
 router = APIRouter(tags=["system"])
@@ -21,17 +21,21 @@ async def live(request: Request, response: Response) -> Health:
 @router.get("/readyz", responses={503: {"model": Health}})
 async def ready(request: Request, response: Response) -> Health:
     """Tell whether every required model is loaded, warmed and has passed its self-test."""
-    runtime = runtime_of(request.scope)
+    if waiting_for := missing(runtime_of(request.scope)):
+        response.status_code = 503
+        response.headers["retry-after"] = "1"
+        return Health(status="not ready", waiting_for=waiting_for)
+    return Health(status="ok")
+
+
+def missing(runtime: Runtime) -> list[str]:
+    """Name what the server lacks to be ready."""
     waiting_for = runtime.registry.not_ready()
     if runtime.lifecycle.is_device_lost:
         waiting_for.append("a restart: the device is lost")
     if runtime.lifecycle.is_draining:
         waiting_for.append("nothing: the server is stopping")
-    if waiting_for:
-        response.status_code = 503
-        response.headers["retry-after"] = "1"
-        return Health(status="not ready", waiting_for=waiting_for)
-    return Health(status="ok")
+    return waiting_for
 
 
 # some load balancers ask without wanting a body

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from time import perf_counter
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from service.errors import (
     DeadlineExceededError,
@@ -11,7 +11,7 @@ from service.errors import (
     UnsupportedOperationError,
 )
 from service.inference.batcher import Batcher
-from service.inference.graphs import Signature
+from service.inference.graphs import CODE, RECONSTRUCTION, SCORE, Signature
 from service.inference.jobs import Outputs
 from service.inference.operations import ANOMALY_SCORE, DECODE, ENCODE, INFER, RECONSTRUCT
 from service.inference.ticket import Ticket
@@ -20,6 +20,9 @@ from service.specs import Rows
 
 Codes: TypeAlias = Rows
 Reconstructions: TypeAlias = Rows
+
+# which operation gives which output of the graph of everything, in its order
+_OUTPUTS: Final = {ENCODE: CODE, RECONSTRUCT: RECONSTRUCTION, ANOMALY_SCORE: SCORE}
 
 
 class Autoencoder:
@@ -108,6 +111,25 @@ class Autoencoder:
         else:
             *_, reconstruction, scores = await self._everything(rows, ticket)
         return scores, feature_errors(rows, reconstruction, width=width)
+
+    async def infer(
+        self, rows: Rows, ticket: Ticket, outputs: Collection[str]
+    ) -> Mapping[str, Rows]:
+        """Give several of code, reconstruction and score at once, by name; perhaps more of them.
+
+        In one run; a large model has a second for its decoder, and is scored by NumPy.
+        """
+        if INFER in self._batchers or self._open_everything is not None:
+            results = await self._everything(rows, ticket)
+            names = [_OUTPUTS[name] for name in self._operations if name in _OUTPUTS]
+            return dict(zip(names, results, strict=True))
+        codes = await self.encode(rows, ticket)
+        reconstruction = await self.decode(codes, ticket)
+        found = {CODE: codes, RECONSTRUCTION: reconstruction}
+        if SCORE in outputs:
+            width = self.signature.input.width
+            found[SCORE] = mean_squared_error(rows, reconstruction, width=width)
+        return found
 
     async def drain(self) -> None:
         """Refuse newcomers and answer everybody who is in."""

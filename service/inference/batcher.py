@@ -338,7 +338,10 @@ class Batcher:
             outcome: Outputs | BaseException = self._session.run(rows)
         except Exception as error:  # noqa: BLE001 - told to whose rows they were
             outcome = error
-        self._planner.note_loop_run(thread_time() - started)
+        seconds = thread_time() - started
+        self._planner.note_loop_run(seconds)
+        if not isinstance(outcome, BaseException):
+            self._metrics.runs.take((len(rows), seconds))
         self._finish(batch, len(rows), outcome)
 
     def _run_ended(self, run: Run, outcome: "tuple[Outputs, float] | BaseException") -> None:
@@ -349,6 +352,7 @@ class Batcher:
             outputs, seconds = outcome
             self.spent_s += seconds - run.expected_s  # what it cost instead of what was thought
             self._planner.note_thread_run(run.expected_s, seconds)
+            self._metrics.runs.take((run.rows, seconds))
             self._finish(run.batch, run.rows, outputs)
         if self._again or self.waiting_rows:
             self._lane.line_up(self)

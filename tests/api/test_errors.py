@@ -136,7 +136,7 @@ def test_a_broken_compression_is_400(client, compressed):
         "/v1/models/tabular/classify",
         "/v1/models/tabular/encode/",
         "/v1/models/tabular/encode/more",
-        "/v2/models/nobody",
+        "/v3/models/nobody",
         "/nothing",
         "/",
     ],

@@ -64,7 +64,8 @@ def test_every_path_of_the_contract_is_there(document):
     system = {"/livez", "/readyz", "/metrics"}
     models = {"/v1/models", "/v1/models/{model}", "/v1/models/{model}/versions/{version}"}
 
-    assert document["paths"].keys() == {*PATHS, *system, *models}
+    found = {path for path in document["paths"] if not path.startswith("/v2")}
+    assert found == {*PATHS, *system, *models}
 
 
 def test_every_reference_leads_somewhere(document):

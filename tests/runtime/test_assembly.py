@@ -75,7 +75,7 @@ class TestLiveModel:
         assert (live.name, live.version) == ("tabular", "1")
         assert live.provider == CPU_PROVIDER
         assert live.nodes[ENCODE] == {CPU_PROVIDER: 1}
-        assert set(live.nodes) == set(live.operation_metrics)
+        assert {*live.nodes, INFER} == set(live.operation_metrics)
         assert live.calibration is not None
         assert live.default_rule.threshold == live.calibration.threshold("mse", 0.01)
 

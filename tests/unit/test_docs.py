@@ -97,10 +97,23 @@ def test_every_operation_is_in_the_documents(api, operation):
     [
         *("X-Request-ID", "X-Request-Timeout-Ms", "Server-Timing", "X-Model-Version"),
         *("X-Shape", "X-Dtype", "X-Metric", "X-Threshold", "Retry-After"),
+        "Inference-Header-Content-Length",
     ],
 )
 def test_every_header_is_in_the_documents(api, header):
     assert f"`{header}" in api
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("GET /v2", "/v2/health/live", "/v2/health/ready", "GET /v2/models/{model}"),
+        *("/ready", "/config", "/stats", "POST /v2/models/{model}/infer"),
+        *("POST /v2/repository/index", "POST /v2/repository/models/{model}/load", "/unload"),
+    ],
+)
+def test_every_path_of_the_open_inference_protocol_is_in_the_documents(api, path):
+    assert path in api
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/openapi.json", "/docs"])

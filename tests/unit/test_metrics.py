@@ -32,9 +32,9 @@ MODEL = {"model": "m", "version": "1"}
 SINGLES = st.floats(0, 2.0**40, width=32)
 
 
-def note(*, outcome="ok", rows=1, seconds=0.25):
+def note(*, outcome="ok", rows=1, seconds=0.25, started=0.0):
     """A request whose every phase took a quarter of a second."""
-    return (outcome, rows, seconds, seconds, seconds, seconds, seconds)
+    return (outcome, rows, seconds, seconds, seconds, seconds, seconds, started)
 
 
 def take(metrics, rows, *, model="m", version="1", operation="encode"):
@@ -245,7 +245,9 @@ def test_a_request_is_counted_by_its_end_and_only_answered_rows_count(metrics):
 
 
 def test_a_phase_that_a_request_never_came_to_is_not_counted(metrics):
-    metrics.operation("m", "1", "encode").requests.take(("invalid", 0, 0.5, 0.25, 0.0, 0.0, 0.0))
+    metrics.operation("m", "1", "encode").requests.take(
+        ("invalid", 0, 0.5, 0.25, 0.0, 0.0, 0.0, 0.0)
+    )
 
     counts = {
         phase: samples(metrics, f"hourglass_{phase}_seconds_count")[0].value
@@ -274,6 +276,44 @@ def test_runs_are_counted_by_their_reason_and_rows(metrics):
     }
     assert reasons == {"full": 2, "idle": 1}
     assert [sizes[edge] for edge in (1, 32, 64)] == [1, 1, 3]
+
+
+def test_totals_keep_answered_requests_and_others_apart(metrics):
+    operation = metrics.operation("m", "1", "infer")
+    for outcome, started in (("ok", 1.0), ("invalid", 9.0), ("ok", 2.0), ("expired", 4.0)):
+        operation.requests.take(note(outcome=outcome, rows=3, started=started))
+
+    operation.requests.count()
+
+    totals = operation.totals
+    assert (totals.answered, totals.failed, totals.rows) == (2, 2, 6)
+    assert totals.seconds.tolist() == [0.5] * 5
+    assert totals.failed_s == 0.5
+    assert totals.last_at == 2.0
+
+
+def test_totals_keep_the_runs_of_each_size(metrics):
+    operation = metrics.operation("m", "1", "infer")
+    for rows, seconds in ((1, 0.5), (64, 2.0), (1, 0.25)):
+        operation.runs.take((rows, seconds))
+
+    operation.runs.count()
+
+    assert operation.totals.runs == {1: (2, 0.75), 64: (1, 2.0)}
+
+
+def test_the_parts_of_an_operation_share_its_series_and_have_totals_of_their_own(metrics):
+    whole = metrics.operation("m", "1", "infer")
+    part = metrics.operation("m", "1", "infer", part="decoder")
+    whole.requests.take(note(rows=2))
+    part.requests.take(note(rows=3))
+
+    (counted,) = samples(metrics, "hourglass_rows_total")
+
+    assert counted.value == 5
+    assert (whole.totals.rows, part.totals.rows) == (2, 3)
+    metrics.remove("m", "1")
+    assert series_of(metrics, "m") == []
 
 
 def test_answers_are_counted_by_route_and_status(metrics):

@@ -6,7 +6,7 @@ import zlib
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from service.bodies.compression import decompress
+from service.bodies.compression import compress, decompress, is_quick, known
 from service.errors import MalformedBodyError, TooLargeError, UnsupportedMediaError
 
 TEXT = b'{"inputs": [[1, 2]]}' * 10
@@ -148,6 +148,33 @@ def test_what_is_not_of_its_encoding_is_malformed(encoding, body):
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 def test_nothing_is_nothing(encoding):
     assert inflated(b"", encoding) == b""
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [("", ""), (" identity", ""), ("GZIP", "gzip"), ("x-gzip", "gzip"), ("Deflate ", "deflate")],
+)
+def test_an_encoding_is_known_before_its_body_is_there(encoding, name):
+    assert known(encoding) == name
+
+
+def test_an_encoding_that_is_not_known_is_refused_before_its_body_is_there():
+    with pytest.raises(UnsupportedMediaError):
+        known("br")
+
+
+@pytest.mark.parametrize("data", [b"", TEXT, bytes(100_000)], ids=["empty", "text", "zeros"])
+def test_what_is_compressed_here_is_gzip_for_everybody(data):
+    body = compress(data)
+
+    assert gzip.decompress(body) == data
+    assert inflated(body, "gzip", len(data)) == data
+    assert body == compress(data), "the same bytes at any time"
+
+
+def test_a_small_body_is_undone_at_once_and_a_large_one_is_not():
+    assert is_quick(bytes(4096))
+    assert not is_quick(bytes(4097))
 
 
 @settings(max_examples=60)

@@ -12,7 +12,7 @@ from service.errors import (
 from service.inference.autoencoder import Autoencoder
 from service.inference.batcher import Batcher
 from service.inference.cost import CostModel
-from service.inference.graphs import Signature
+from service.inference.graphs import CODE, RECONSTRUCTION, SCORE, Signature
 from service.inference.operations import ANOMALY_SCORE, DECODE, ENCODE, INFER, RECONSTRUCT
 from service.inference.ticket import Ticket
 from service.specs import TensorSpec
@@ -211,6 +211,52 @@ class TestEverything:
 
         assert opener.opened == 1
         assert INFER in model.batchers
+
+    @pytest.mark.anyio
+    async def test_several_outputs_at_once_come_by_their_names(self, make, opener):
+        model = make(ALL, open_everything=opener)
+
+        (found,) = await ended(model.infer(ROWS, Ticket(), [CODE, SCORE]))
+
+        assert list(found) == [CODE, RECONSTRUCTION, SCORE]
+        np.testing.assert_array_equal(found[CODE], halve(ROWS)[0])
+        np.testing.assert_array_equal(found[RECONSTRUCTION], reconstruct(ROWS)[0])
+        np.testing.assert_array_equal(found[SCORE], mark(ROWS)[0])
+        assert opener.session.sizes == [5]
+
+    @pytest.mark.anyio
+    async def test_a_model_without_a_code_gives_the_other_two(self, make, opener):
+        computes = {RECONSTRUCT: reconstruct, ANOMALY_SCORE: mark}
+        opener.session.compute = lambda rows: (*reconstruct(rows), *mark(rows))
+        model = make(computes, open_everything=opener)
+
+        (found,) = await ended(model.infer(ROWS, Ticket(), [RECONSTRUCTION, SCORE]))
+
+        assert list(found) == [RECONSTRUCTION, SCORE]
+        np.testing.assert_array_equal(found[SCORE], mark(ROWS)[0])
+
+    @pytest.mark.anyio
+    @pytest.mark.parametrize("outputs", [[CODE, RECONSTRUCTION], [CODE, SCORE]])
+    async def test_a_large_model_gives_several_outputs_in_turn(self, make, outputs):
+        model = make(PAIR)
+
+        (found,) = await ended(model.infer(ROWS, Ticket(), outputs))
+
+        assert [model.batchers[name]._session.sizes for name in (ENCODE, DECODE)] == [[5], [5]]
+        np.testing.assert_array_equal(found[RECONSTRUCTION], reconstruct(ROWS)[0])
+        assert (SCORE in found) == (SCORE in outputs)
+        if SCORE in outputs:
+            (scores,) = await ended(model.score(ROWS, Ticket()))
+            np.testing.assert_array_equal(found[SCORE], scores)
+
+    @pytest.mark.anyio
+    async def test_a_closed_model_gives_no_outputs(self, make, opener):
+        model = make(ALL, open_everything=opener)
+        model.close()
+
+        (error,) = await ended(model.infer(ROWS, Ticket(), [CODE, SCORE]))
+
+        assert isinstance(error, UnavailableError)
 
     @pytest.mark.anyio
     async def test_a_deadline_during_the_opening_is_answered_at_once(self, make, opener):

@@ -94,6 +94,23 @@ class TestBatches:
         assert session.sizes == [1, 3]
 
     @pytest.mark.anyio
+    @pytest.mark.parametrize("place", ["loop", "thread"])
+    async def test_the_rows_and_seconds_of_every_run_that_succeeds_are_noted(
+        self, make, metrics, place
+    ):
+        batcher = make(FakeSession(fails=is_poisoned), place=place)
+        totals = metrics.operation("m", "1", "encode").totals
+
+        await ended(submit(batcher, rows_of(3)))
+        await ended(submit(batcher, rows_of(3)))
+        await ended(submit(batcher, poisoned(1, 0)))
+        metrics.operation("m", "1", "encode").runs.count()
+
+        ((rows, (number, seconds)),) = totals.runs.items()
+        assert (rows, number) == (3, 2)
+        assert 0 < seconds < WAIT_S
+
+    @pytest.mark.anyio
     async def test_every_output_of_a_graph_is_given_back(self, make):
         rows = rows_of(5)
         session = FakeSession(lambda batch: (batch * 2, batch.sum(axis=1)))

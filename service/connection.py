@@ -24,6 +24,9 @@ _CLOSE: Final = (b"connection", b"close")
 _END_OF_LINE: Final = b"\r\n"
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
+# a second write costs as much as to copy so much
+_COPIED_MAX_BYTES: Final = 256 * 1024
+
 
 class Connection(HttpToolsProtocol):
     """A connection to an *Edge*."""
@@ -179,7 +182,11 @@ class Connection(HttpToolsProtocol):
         """Write a whole answer; the app vouches that no header breaks out of its line."""
         lines = [b": ".join(header) for header in (*self.server_state.default_headers, *headers)]
         head = _END_OF_LINE.join(lines)
-        self.transport.write(b"".join((STATUS_LINE[status], head, _END_OF_HEAD, body)))
+        if len(body) > _COPIED_MAX_BYTES:
+            self.transport.write(b"".join((STATUS_LINE[status], head, _END_OF_HEAD)))
+            self.transport.write(body)
+        else:
+            self.transport.write(b"".join((STATUS_LINE[status], head, _END_OF_HEAD, body)))
 
     def _unset_keepalive_if_required(self) -> None:
         self._idle_since = None

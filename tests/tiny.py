@@ -84,7 +84,11 @@ def halving_pictures(channels: int = 1) -> tuple[bytes, bytes]:
 
     So a reconstruction is half as bright as its input, and the error a quarter of its square.
     """
-    shape = [channels, "h", "w"]
+    return halving([channels, "h", "w"])
+
+
+def halving(shape: list[Any]) -> tuple[bytes, bytes]:
+    """The same for rows of any shape."""
     half = {"half": np.array(0.5, np.float32)}
     encoder = graph(
         [node("Mul", ["x", "half"], ["z"])],
@@ -417,3 +421,92 @@ def quantising(features: int = 4) -> tuple[bytes, bytes]:
         [("z", "float32", [features])],
     )
     return encoder, linear("z", "y", np.eye(features))
+
+
+def repeating(dtype: str, features: int = 4) -> tuple[bytes, bytes]:
+    """A code of the first half of a row and a reconstruction of that half twice, in any dtype."""
+    half = features // 2
+    ends = {"zero": np.array([0]), "half": np.array([half]), "one": np.array([1])}
+    encoder = graph(
+        [node("Slice", ["x", "zero", "half", "one"], ["z"])],
+        ("x", dtype, [features]),
+        [("z", dtype, [half])],
+        ends,
+    )
+    decoder = graph(
+        [node("Concat", ["z", "z"], ["y"], axis=1)],
+        ("z", dtype, [half]),
+        [("y", dtype, [2 * half])],
+    )
+    return encoder, decoder
+
+
+def levelling(features: int = 4, levels: int = 8) -> tuple[bytes, bytes]:
+    """A code of the number of the level that a value from 0 to 1 reaches, as int64.
+
+    A reconstruction is the middle of the level, so it is not the input.
+    """
+    encoder = graph(
+        [
+            node("Mul", ["x", "levels"], ["scaled"]),
+            node("Cast", ["scaled"], ["number"], to=TensorProto.INT64),
+            node("Min", ["number", "last"], ["z"]),
+        ],
+        ("x", "float32", [features]),
+        [("z", "int64", [features])],
+        {"levels": np.array(levels, np.float32), "last": np.array(levels - 1)},
+    )
+    middles = ((np.arange(levels) + 0.5) / levels).astype(np.float32)
+    decoder = graph(
+        [node("Gather", ["middles", "z"], ["y"])],
+        ("z", "int64", [features]),
+        [("y", "float32", [features])],
+        {"middles": middles},
+    )
+    return encoder, decoder
+
+
+def turning(dtype: str, shape: list[Any], axis: int) -> tuple[bytes, bytes]:
+    """A code that is the row and a reconstruction with one axis from its end, in any dtype."""
+    encoder = graph([node("Identity", ["x"], ["z"])], ("x", dtype, shape), [("z", dtype, shape)])
+    decoder = graph(
+        [node("Slice", ["z", "last", "before_first", "axis", "back"], ["y"])],
+        ("z", dtype, shape),
+        [("y", dtype, shape)],
+        {
+            "last": np.array([-1]),
+            "before_first": np.array([-(2**31)]),
+            "axis": np.array([axis]),
+            "back": np.array([-1]),
+        },
+    )
+    return encoder, decoder
+
+
+def write_typed(
+    models: Path,
+    pair: tuple[bytes, bytes],
+    golden: np.ndarray,
+    *,
+    name: str,
+    rows: TensorSpec,
+    code: TensorSpec,
+    calibration: np.ndarray | None = None,
+) -> Location:
+    """Write a package whose rows and codes are of any dtype."""
+    return write_package(
+        models,
+        Description(
+            name=name,
+            version=1,
+            graphs=GraphFiles(encoder="encoder.onnx", decoder="decoder.onnx"),
+            input=rows,
+            code=code,
+            output=rows,
+        ),
+        dict(zip(("encoder.onnx", "decoder.onnx"), pair, strict=True)),
+        golden_rows=golden,
+        calibration_rows=calibration,
+        calibration_data="rows of a fixed seed",
+        measure_invariance=False,
+    )

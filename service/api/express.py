@@ -7,12 +7,13 @@ the connection. Everything else, and whatever is in doubt, takes the ordinary wa
 which gives the same answers.
 """
 
+import asyncio
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
 
 from service.api.errors import outcome_of, problem_of
-from service.api.operations import parse, render
+from service.api.operations import Answer, parse, render
 from service.api.plans import Plan, Plans
 from service.api.records import record
 from service.api.requests import RequestIds, headers_of, timeout_of
@@ -115,10 +116,8 @@ class Express:
             and len(headers[b"content-length"]) <= _LENGTH_MAX_DIGITS
         )
         plan = self._plans.find(scope, headers, runtime.registry.changes) if is_usual else None
-        if plan is None or not _is_plain(plan):
-            return None
-        body_bytes = int(headers[b"content-length"])
-        if body_bytes > plan.body.max_bytes:
+        body_bytes = int(headers[b"content-length"]) if is_usual else 0
+        if plan is None or not _is_plain(plan, body_bytes) or body_bytes > plan.body.max_bytes:
             return None
         return _Head(
             plan=plan,
@@ -138,13 +137,14 @@ def _is_regular(head: bytes, headers: int) -> bool:
     return len(lines) == headers + 3 and not has_stray_end
 
 
-def _is_plain(plan: Plan) -> bool:
+def _is_plain(plan: Plan, body_bytes: int) -> bool:
     """Whether parsing is quick, and one run of the operation's own graph is all it takes."""
     if plan.operation == operations.ANOMALY_SCORE:
         is_one_run = plan.media != PNG and not plan.wish.wants_features
     else:
         is_one_run = True
-    return is_one_run and not plan.body.encoding and not plan.body.is_costly(plan.wish.options)
+    is_costly = plan.body.encoding or plan.body.is_costly(body_bytes, plan.wish.options)
+    return is_one_run and not is_costly
 
 
 class _Call:
@@ -185,7 +185,24 @@ class _Call:
         except Exception as error:  # noqa: BLE001 - nobody else of the batch may suffer from it
             self._fail(error)
             return
-        exchange.count("ok")
+        if isinstance(answer, tuple):
+            self._succeed(answer)
+            return
+        work = asyncio.get_running_loop().run_in_executor(None, answer)
+        work.add_done_callback(self._finish_later)
+
+    def _finish_later(self, work: asyncio.Future[Answer]) -> None:
+        """Answer with what a thread has made."""
+        if work.cancelled():  # the loop ends
+            return
+        error = work.exception()
+        if isinstance(error, Exception):
+            self._fail(error)
+        else:
+            self._succeed(work.result())
+
+    def _succeed(self, answer: Answer) -> None:
+        self._exchange.count("ok")
         self._send(*answer)
 
     def _fail(self, error: Exception) -> None:

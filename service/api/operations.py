@@ -5,15 +5,17 @@ the rest. What the head of a request asks for is a *plan*, made once; here it me
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from time import perf_counter
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from starlette.types import Receive
 
 from service.api.errors import make_problem, outcome_of
 from service.api.outputs import (
     ARRAYS,
+    LARGE_BYTES,
     render_array,
     render_rows,
     render_scores,
@@ -24,6 +26,7 @@ from service.api.plans import Plan, Plans, Wish, make_plan, route_of
 from service.api.requests import Watch, timeout_of
 from service.api.responses import Headers
 from service.api.runtime import Exchange, Scope
+from service.bodies.compression import compress
 from service.bodies.negotiation import JSON, PNG
 from service.bodies.picture import check_tiles
 from service.errors import HourglassError, InvalidRowsError
@@ -34,6 +37,11 @@ from service.specs import Rows
 
 Answer: TypeAlias = tuple[int, Headers, bytes]
 """Status, headers without those that every answer carries, body."""
+
+Work: TypeAlias = Callable[[], Answer]
+"""Makes an answer, in a thread: it takes longer than others should wait for."""
+
+_GZIP: Final = (b"content-encoding", b"gzip")
 
 
 class Operations:
@@ -101,7 +109,7 @@ class Operations:
         plan.live.autoencoder.check(plan.operation)
         try:
             data = await plan.body.read(receive, headers, ticket, self._watch)
-            if plan.body.is_costly(plan.wish.options):
+            if plan.body.is_costly(len(data), plan.wish.options):
                 rows, wish = await asyncio.to_thread(parse, plan, data)
             else:
                 rows, wish = parse(plan, data)
@@ -113,7 +121,8 @@ class Operations:
             result, errors = await _compute(plan, rows, wish, ticket)
         finally:
             self._watch.forget(ticket)
-        return render(plan, wish, result, ticket, errors=errors)
+        answer = render(plan, wish, result, ticket, errors=errors)
+        return answer if isinstance(answer, tuple) else await asyncio.to_thread(answer)
 
 
 def _refuse_method(exchange: Exchange) -> Answer:
@@ -159,20 +168,38 @@ async def _compute(plan: Plan, rows: Rows, wish: Wish, ticket: Ticket) -> tuple[
 
 def render(
     plan: Plan, wish: Wish, result: Rows, ticket: Ticket, *, errors: Rows | None = None
-) -> Answer:
-    """Make the answer of what the model gave, and feed the score metrics."""
+) -> Answer | Work:
+    """Make the answer of what the model gave, or say how; and feed the score metrics."""
     started = perf_counter()
+    if wish.rule is not None:
+        plan.live.metrics.scores.take(result)
+    values = result if errors is None else errors
+    if values.nbytes > LARGE_BYTES and plan.media not in ARRAYS:
+        return lambda: _finish(plan, *_draw(plan, wish, result, errors), ticket, started)
+    headers, body = _draw(plan, wish, result, errors)
+    if plan.compress_from is None or len(body) < plan.compress_from:
+        return _finish(plan, headers, body, ticket, started)
+    return partial(_finish, plan, headers, body, ticket, started)
+
+
+def _draw(plan: Plan, wish: Wish, result: Rows, errors: Rows | None) -> tuple[Headers, bytes]:
+    """Put what the model gave into the format that was chosen."""
     live, media, rule = plan.live, plan.media, wish.rule
-    if rule is not None:
-        live.metrics.scores.take(result)
     if media in ARRAYS:
         headers, body = render_array(result, media)
         if rule is not None:  # an array holds the scores alone
             headers = headers + rule_headers(rule)
     elif rule is not None:
         verdicts = judge(result, rule, live.calibration)
-        headers, body = render_scores(verdicts, errors, media, live)
+        return render_scores(verdicts, errors, media, live)
     else:
-        headers, body = render_rows(result, media, plan.operation, live)
+        return render_rows(result, media, plan.operation, live)
+    return headers, body
+
+
+def _finish(plan: Plan, headers: Headers, body: bytes, ticket: Ticket, started: float) -> Answer:
+    """Compress an answer where that was asked for and pays, and put the last headers on it."""
+    if plan.compress_from is not None and len(body) >= plan.compress_from:
+        headers, body = [*headers, _GZIP], compress(body)
     ticket.render_s = perf_counter() - started
     return 200, [*headers, plan.version_header, timing_header(ticket)], body

@@ -14,7 +14,7 @@ from service.api.outputs import offered
 from service.api.requests import query_of
 from service.api.runtime import Scope
 from service.assembly import LiveModel
-from service.bodies.negotiation import choose
+from service.bodies.negotiation import choose, compress_from
 from service.inference import operations
 from service.metrics import OperationMetrics
 from service.scoring.verdicts import Rule, choose_rule
@@ -72,6 +72,7 @@ class Plan:
         version_header: Names the version that answers.
         body: How its body is read.
         media: The format of the answer.
+        compress_from: Bytes of an answer from which on it goes out as gzip, if it may.
         query: Options in the query.
         wish: What follows from them, unless the body has more.
     """
@@ -84,6 +85,7 @@ class Plan:
     live: LiveModel
     body: Body
     media: str
+    compress_from: int | None
     query: Mapping[str, str]
     wish: Wish
 
@@ -128,6 +130,7 @@ def _key(scope: Scope, headers: Mapping[bytes, bytes]) -> _Key:
         scope["query_string"],
         get(b"content-type"),
         get(b"accept"),
+        get(b"accept-encoding"),
         get(b"content-encoding"),
         get(b"x-shape"),
     )
@@ -156,7 +159,9 @@ def make_plan(
     """
     operation = route.operation
     live.autoencoder.check(operation)
-    accept = headers.get(b"accept", b"").decode("latin-1")
+    accept, coding = (
+        headers.get(name, b"").decode("latin-1") for name in (b"accept", b"accept-encoding")
+    )
     media = choose(accept, offered(live, operation))
     query = query_of(scope)
     body = Body(headers, _input_spec(live, operation), settings)
@@ -169,6 +174,7 @@ def make_plan(
         live=live,
         body=body,
         media=media,
+        compress_from=compress_from(coding, media),
         query=query,
         wish=_wish(live, operation, query, {}),
     )

@@ -1,7 +1,9 @@
 """JSON bodies: ``{"inputs": [...], ...options}`` in, any object out."""
 
+import gc
+import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any, Final
 
@@ -10,7 +12,7 @@ import numpy.typing as npt
 import orjson
 
 from service.bodies import raw
-from service.bodies.rows import to_rows
+from service.bodies.rows import check_count, to_rows
 from service.errors import InvalidRowsError, MalformedBodyError
 from service.specs import Rows, TensorSpec, shape_text
 
@@ -20,16 +22,28 @@ _NUMBERS: Final = frozenset({int, float})
 
 _MAX_AXES: Final = 64  # of a NumPy array
 
+_TEXT: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
-def parse(body: bytes, spec: TensorSpec) -> tuple[Rows, dict[str, Any]]:
+# numbers that are read or written without letting others have the interpreter: 2 ms of work
+_PIECE: Final = 1 << 16
+
+# from here on the garbage collector looks at all lists several times while they are being made,
+# which takes three times as long as making them
+_MANY_LISTS_BYTES: Final = 1 << 18
+
+
+def parse(
+    body: bytes, spec: TensorSpec, *, max_rows: int | None = None
+) -> tuple[Rows, dict[str, Any]]:
     """Read rows, and the options beside them, from a JSON object.
 
     Raises:
+        TooLargeError: More than *max_rows*, which are then not looked at.
         MalformedBodyError: Not JSON; NaN, Infinity and numbers beyond double precision are not.
         InvalidRowsError: JSON, but not rows of numbers that the model takes.
     """
     try:
-        document = orjson.loads(body)
+        document = orjson.loads(body) if len(body) < _MANY_LISTS_BYTES else _load(body)
     except orjson.JSONDecodeError as error:
         raise MalformedBodyError(
             f"the body is not JSON: it cannot be read at character {error.pos}",
@@ -46,15 +60,63 @@ def parse(body: bytes, spec: TensorSpec) -> tuple[Rows, dict[str, Any]]:
         raise InvalidRowsError(
             "'inputs' must be a list of rows", expected="a list of rows", received=_kind(inputs)
         )
+    if max_rows is not None:
+        check_count(len(inputs), max_rows)
     is_plain = _is_plain(body)
     if is_plain and (packed := _pack(inputs, spec)):
         return raw.parse(packed, spec), document
-    return to_rows(_array(inputs, spec, is_plain=is_plain), spec), document
+    array = _array(inputs, spec, is_plain=is_plain)
+    if not is_plain:
+        _check_keys(body, document)
+    return to_rows(array, spec), document
+
+
+def _load(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    """Read JSON without the garbage collector, which finds nothing in what is being made."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return orjson.loads(body)
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def render(fields: Mapping[str, Any]) -> bytes:
     """Write an object; float32 arrays as the shortest text that reads back as the same number."""
     return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def render_in_pieces(fields: Mapping[str, Any]) -> bytes:
+    """Write what *render* writes, for arrays so large that others would have to wait.
+
+    In a thread: between two pieces it lets go of the interpreter.
+    """
+    parts: list[bytes] = []
+    for name, value in fields.items():
+        parts += [b"," if parts else b"{", _dumps(name), b":"]
+        parts += _pieces(value) if isinstance(value, np.ndarray) else [_dumps(value)]
+    return b"".join([*parts, b"}"])
+
+
+def _dumps(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _pieces(array: npt.NDArray[Any]) -> Iterator[bytes]:
+    if array.size <= _PIECE:
+        yield _dumps(array)
+        return
+    step = _PIECE * len(array) // array.size
+    separator = b"["
+    for start in range(0, len(array), step or 1):
+        yield separator
+        separator = b","
+        if step:
+            yield _dumps(array[start : start + step])[1:-1]
+        else:
+            yield from _pieces(array[start])
+    yield b"]"
 
 
 def render_number(number: float | np.float32) -> bytes:
@@ -83,7 +145,7 @@ def _array(inputs: list[Any], spec: TensorSpec, *, is_plain: bool) -> npt.NDArra
             _check_numbers(values, row)
     try:
         # integers never pass through floats, unless floats is what they are to become
-        array = np.array(inputs, np.float64 if spec.numpy_dtype.kind == "f" else None)
+        array = _in_pieces(inputs, np.float64 if spec.numpy_dtype.kind == "f" else None)
     except ValueError:
         raise _irregular(inputs) from None
     if array.size == 0:
@@ -91,6 +153,54 @@ def _array(inputs: list[Any], spec: TensorSpec, *, is_plain: bool) -> npt.NDArra
     if array.dtype.kind == "f" and spec.numpy_dtype.kind != "f":
         raise _not_integers(inputs, spec)
     return array
+
+
+def _in_pieces(values: list[Any], dtype: type[np.float64] | None) -> npt.NDArray[Any]:
+    """Give what ``np.array`` gives, and let others have the interpreter in between."""
+    numbers = _size(values)
+    if numbers <= _PIECE:
+        return np.array(values, dtype)
+    if len(values) == 1:
+        return _in_pieces(values[0], dtype)[np.newaxis]
+    step = max(1, _PIECE * len(values) // numbers)
+    starts = range(0, len(values), step)
+    return np.concatenate([_in_pieces(values[start : start + step], dtype) for start in starts])
+
+
+def _size(values: list[Any]) -> int:
+    """Count the numbers, if all lists are as long as the first on their level."""
+    size = 1
+    level: Any = values
+    while isinstance(level, list) and level:
+        size *= len(level)
+        level = level[0]
+    return size
+
+
+def _check_keys(body: bytes, options: dict[str, Any]) -> None:
+    """Refuse a key that stands twice: only the last was kept, and the other may be what was meant.
+
+    A text that is in the body and not in what was read of it was dropped; rows hold none.
+    """
+    texts = len(_TEXT.findall(body)) if b"\\" in body else body.count(b'"') // 2
+    if texts > 1 + _count_texts(options):
+        raise InvalidRowsError("a key of the body is given twice", expected="each key once")
+
+
+def _count_texts(options: dict[str, Any]) -> int:
+    """Count keys and texts; iterative, for nesting has no limit but the body's."""
+    texts = 0
+    waiting: list[Any] = [options]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            texts += 1
+        elif isinstance(value, dict):
+            texts += len(value)
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return texts
 
 
 def _is_plain(body: bytes) -> bool:

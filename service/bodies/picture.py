@@ -1,7 +1,8 @@
 """Pictures to rows and rows to pictures, by the declared layout, colour mode and value range.
 
 How values are scaled never depends on the values themselves: 0 is the low end of the model's
-range and 255 the high end, whatever the picture shows.
+range and 255 the high end, whatever the picture shows. What colour profiles and gamma say is
+passed over: a model was trained on the numbers in the file.
 """
 
 import io
@@ -19,11 +20,15 @@ from service.specs import ImageSpec, Rows, TensorSpec
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP")
 
+# a JPEG with further pictures behind it, as phones write them (depth, gain map): every viewer shows
+# the first
+_FIRST_OF_SEVERAL: Final = "MPO"
+
 GAP: Final = 2
 MAX_TILES: Final = 256
 
 _EIGHT_BIT_MAX: Final = 255
-_SIXTEEN_BIT_MODES: Final = frozenset({"I", "I;16", "I;16B", "I;16L"})
+_SIXTEEN_BITS: Final = 16
 
 # a broken picture can raise any of these from inside its decoder
 _DECODER_ERRORS: Final = (
@@ -43,6 +48,13 @@ _DECODER_ERRORS: Final = (
 _MAX_READS: Final = 100_000
 
 _PNG_SIGNATURE_BYTES: Final = 8
+_PNG_DEPTH_AT: Final = 24  # bits a channel, in the header that comes first
+
+# markers of JPEG begin with a byte of their own; some, and what only looks like one, have no length
+_MARK: Final = b"\xff"
+_WITHOUT_LENGTH: Final = frozenset({0x00, 0x01, *range(0xD0, 0xD9), 0xFF})
+_START_OF_SCAN: Final = 0xDA
+_END_OF_JPEG: Final = b"\xff\xd9"
 
 
 class PixelBudget:
@@ -90,11 +102,11 @@ def parse(data: bytes, spec: TensorSpec, *, budget: PixelBudget, resize: bool = 
             budget.spend(picture.size)
             if not resize:
                 _check_size(picture.size, image.size(spec.shape))
-            if getattr(picture, "n_frames", 1) > 1:
-                raise InvalidRowsError("a picture has several frames", expected="one frame")
-            upright = _flattened(ImageOps.exif_transpose(picture))
+            _check_frames(picture)
             if picture.format == "PNG":
-                _check_chunks(memoryview(data))
+                _scale_transparent_level(picture, data[_PNG_DEPTH_AT])
+            upright = _flattened(ImageOps.exif_transpose(picture))
+            _check_whole(picture, data)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise budget.exceeded() from None
     except UnidentifiedImageError:
@@ -164,8 +176,45 @@ class _File(io.BytesIO):
         return super().read(size)
 
 
+def _check_frames(picture: Image.Image) -> None:
+    if picture.format != _FIRST_OF_SEVERAL and getattr(picture, "n_frames", 1) > 1:
+        raise InvalidRowsError("a picture has several frames", expected="one frame")
+
+
+def _scale_transparent_level(picture: Image.Image, depth: int) -> None:
+    """Bring the level that a PNG names transparent to 8 bits, as Pillow brings its pixels."""
+    level = picture.info.get("transparency")
+    if depth == _SIXTEEN_BITS and level is not None:
+        # the lower half of its pixels is not read, so which ones have that level is not known
+        raise InvalidRowsError(
+            "a picture of 16 bits names a transparent level",
+            expected="8 bits, or an alpha channel",
+        )
+    if picture.mode == "L" and isinstance(level, int):
+        highest = 2**depth - 1
+        picture.info["transparency"] = (level & highest) * (_EIGHT_BIT_MAX // highest)
+
+
+def _check_whole(picture: Image.Image, data: bytes) -> None:
+    """See that nothing is missing behind the last pixel, where Pillow may stop to read."""
+    if picture.format == "PNG":
+        _check_chunks(memoryview(data))
+    elif picture.format != "WEBP" and data.find(_END_OF_JPEG, _first_scan(data)) < 0:
+        raise MalformedBodyError("the picture is broken")
+
+
+def _first_scan(data: bytes) -> int:
+    """Find where the pixels of a JPEG begin; its header may hold a whole other picture."""
+    position = data.index(_MARK, 2)
+    while (marker := data[position + 1]) != _START_OF_SCAN:
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        behind = position + 1 if marker in _WITHOUT_LENGTH else position + 2 + length
+        position = data.index(_MARK, behind)
+    return position
+
+
 def _check_chunks(data: memoryview) -> None:
-    """See that a PNG is whole; Pillow stops at the last pixel and takes damaged ones for good."""
+    """See that every chunk of a PNG is there and undamaged, to the last one."""
     position = _PNG_SIGNATURE_BYTES
     kind = b""
     while kind != b"IEND":
@@ -201,10 +250,9 @@ def _check_size(
 
 def _flattened(picture: Image.Image) -> Image.Image:
     """Give 8 bits a channel and no transparency."""
-    if picture.mode in _SIXTEEN_BIT_MODES:
-        # Pillow would clip to 255 instead of scaling
-        values = np.asarray(picture).astype(np.float64) / 257
-        return Image.fromarray(np.rint(values).astype(np.uint8))
+    if picture.mode.startswith("I"):
+        # the upper 8 of 16 bits, as Pillow reads colours; grey it would clip to 255
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     if picture.has_transparency_data:
         opaque = Image.new("RGBA", picture.size, (0, 0, 0, 255))
         opaque.alpha_composite(picture.convert("RGBA"))

@@ -1,175 +1,19 @@
-"""Every operation with every body and every answer, bit for bit as ONNX Runtime gives it."""
+"""Bodies and answers beside the matrix: codings, orders, sizes, free axes, what Accept chooses."""
 
 import gzip
-import io
 import json
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
-from itertools import product
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
-from service.assembly import make_graphs
-from service.repository.packages import Location, read_package
-from service.scoring.calibration import read_calibration
 from tests.api import wire
+from tests.api.direct import assert_pixels, assert_same_bits, direct, read
 from tests.api.wire import JSON, NPY, PNG, RAW
 
-FIELDS = {
-    "encode": "codes",
-    "decode": "reconstructions",
-    "reconstruct": "reconstructions",
-    "anomaly-score": "scores",
-}
-GRAPHS = {
-    "encode": "encode",
-    "decode": "decode",
-    "reconstruct": "reconstruct",
-    "anomaly-score": "score",
-}
-PLAIN = ("json", "json-flat", "npy", "raw")
-PICTURES = ("png", "jpeg", "webp", "form")
-PIXELS = np.random.default_rng(11).integers(0, 256, (3, 4, 4), dtype=np.uint8)
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A request, and the rows that are in it."""
-
-    request: dict[str, Any]
-    rows: np.ndarray
-
-
-def send(body: str, rows: np.ndarray) -> Sent:
-    """Put *rows* into a body, or as many of them as it holds."""
-    flat = rows.reshape(len(rows), -1)
-    match body:
-        case "json":
-            return Sent({"json": {"inputs": rows.tolist()}}, rows)
-        case "json-flat":
-            return Sent({"json": {"inputs": flat.tolist()}}, rows)
-        case "npy":
-            return Sent({"content": wire.npy(rows), "headers": {"content-type": NPY}}, rows)
-        case "raw":
-            return Sent({"content": rows.tobytes(), "headers": {"content-type": RAW}}, rows)
-        case "form":
-            files = wire.form(*(wire.picture(each) for each in PIXELS))
-            return Sent({"files": files}, levels(PIXELS))
-    data = wire.picture(PIXELS[0], body.upper())
-    sent = {"content": data, "headers": {"content-type": f"image/{body}"}}
-    # a lossy picture holds what its decoder makes of it
-    grey = wire.pixels(data) if body != "webp" else webp_grey(data)
-    return Sent(sent, levels(grey[np.newaxis]))
-
-
-def webp_grey(data: bytes) -> np.ndarray:
-    """WebP has no grey mode: its colours are weighed as Pillow weighs them."""
-    colours = wire.pixels(data).astype(np.int64)
-    weighed: np.ndarray = (colours @ np.array([19595, 38470, 7471]) + 0x8000) >> 16
-    return weighed
-
-
-def levels(pixels: np.ndarray) -> np.ndarray:
-    return (pixels / 255).astype(np.float32)[:, np.newaxis]
-
-
-@cache
-def package(zoo: Path, model: str) -> Any:
-    return read_package(Location(model, 1, zoo / model / "1"))
-
-
-@cache
-def session(zoo: Path, model: str, operation: str) -> ort.InferenceSession:
-    graph = getattr(make_graphs(package(zoo, model)), GRAPHS[operation])
-    return ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
-
-
-def direct(zoo: Path, model: str, operation: str, rows: np.ndarray) -> np.ndarray:
-    """ONNX Runtime itself, without anything of the service in between."""
-    answer: np.ndarray = session(zoo, model, operation).run(
-        None, {"code" if operation == "decode" else "input": rows}
-    )[0]
-    return answer
-
-
-def sample(model: str, operation: str) -> np.ndarray:
-    rng = np.random.default_rng(7)
-    if model == "mixed":
-        return rng.random((3, 3 if operation == "decode" else 6), np.float32)
-    return rng.random((3, 1, 4, 4), np.float32)
-
-
-def matrix() -> Iterator[Any]:
-    for model, operation in product(("mixed", "picture"), FIELDS):
-        has_pictures = model == "picture"
-        bodies = PLAIN + PICTURES if has_pictures and operation != "decode" else PLAIN
-        answers = (JSON, NPY, RAW, PNG) if has_pictures and operation != "encode" else PLAIN_ANSWERS
-        for body, answer in product(bodies, answers):
-            name = f"{model}-{operation}-{body}-{answer.partition('/')[2]}"
-            yield pytest.param(model, operation, body, answer, id=name)
-
-
-PLAIN_ANSWERS = (JSON, NPY, RAW)
-
-
-@pytest.mark.parametrize(("model", "operation", "body", "accept"), [*matrix()])
-def test_an_answer_has_the_bits_of_onnx_runtime(  # noqa: PLR0917 - a matrix
-    client, zoo, model, operation, body, accept
-):
-    sent = send(body, sample(model, operation))
-    wanted = direct(zoo, model, operation, sent.rows)
-    headers = {**sent.request.get("headers", {}), "accept": accept}
-
-    answer = client.post(wire.url(model, operation), **{**sent.request, "headers": headers})
-
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"] == accept
-    if accept == PNG:
-        assert_pixels(answer.content, drawn(zoo, model, operation, sent.rows, wanted))
-    else:
-        assert_same_bits(read(answer, accept, FIELDS[operation]), wanted)
-
-
-def read(answer: Any, accept: str, field: str) -> np.ndarray:
-    if accept == JSON:
-        return np.array(answer.json()[field], np.float32)
-    if accept == NPY:
-        array: np.ndarray = np.load(io.BytesIO(answer.content), allow_pickle=False)
-        return array
-    shape = [int(axis) for axis in answer.headers["x-shape"].split(",")]
-    return np.frombuffer(answer.content, answer.headers["x-dtype"]).reshape(shape)
-
-
-def drawn(
-    zoo: Path, model: str, operation: str, rows: np.ndarray, wanted: np.ndarray
-) -> np.ndarray:
-    """The picture of an answer by the contract's formula."""
-    values, high = wanted, 1.0
-    if operation == "anomaly-score":
-        reconstructions = direct(zoo, model, "reconstruct", rows)
-        values = np.square(rows - reconstructions)
-        found = package(zoo, model)
-        high = read_calibration(found.files[found.manifest.calibration.file]).heat_map_high
-    tiles = np.rint(255 * np.clip(values.astype(np.float64) / high, 0, 1))
-    return wire.sheet([tile[0] for tile in tiles])
-
-
-def assert_same_bits(got: np.ndarray, wanted: np.ndarray) -> None:
-    assert got.dtype == wanted.dtype
-    assert got.shape == wanted.shape
-    assert got.tobytes() == wanted.tobytes()
-
-
-def assert_pixels(data: bytes, wanted: np.ndarray) -> None:
-    got = wire.pixels(data)
-    assert got.dtype == np.uint8
-    assert np.array_equal(got, wanted)
+MIXED = np.random.default_rng(7).random((3, 6), np.float32)
+FLOAT = np.dtype(np.float32)
+ROW = {"inputs": [[0.25, 0.5, 0.75, 1.0]]}
 
 
 @pytest.mark.parametrize(
@@ -182,7 +26,7 @@ def assert_pixels(data: bytes, wanted: np.ndarray) -> None:
 )
 @pytest.mark.parametrize("media", [JSON, NPY, RAW])
 def test_a_compressed_body_is_the_body(client, zoo, encoding, compress, media):
-    rows = sample("mixed", "encode")
+    rows = MIXED
     plain = {
         JSON: json.dumps({"inputs": rows.tolist()}).encode(),
         NPY: wire.npy(rows),
@@ -192,7 +36,7 @@ def test_a_compressed_body_is_the_body(client, zoo, encoding, compress, media):
 
     answer = client.post("/v1/models/mixed/encode", content=compress(plain), headers=headers)
 
-    assert_same_bits(read(answer, NPY, "codes"), direct(zoo, "mixed", "encode", rows))
+    assert_same_bits(read(answer, NPY, "codes", FLOAT), direct(zoo, "mixed", "encode", rows))
 
 
 def test_the_order_of_the_parts_is_the_order_of_the_rows(client):
@@ -226,7 +70,7 @@ def test_a_batch_larger_than_the_largest_run_is_split_and_joined_in_order(client
     )
 
     wanted = direct(zoo, "mixed", "encode", rows)
-    np.testing.assert_allclose(read(answer, NPY, "codes"), wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(read(answer, NPY, "codes", FLOAT), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_a_float_in_json_reads_back_as_the_same_float32_and_is_no_longer_than_needed(client):
@@ -253,7 +97,7 @@ def test_a_double_is_rounded_to_the_models_float(client):
         "/v1/models/tabular/encode", content=body, headers={"content-type": NPY, "accept": NPY}
     )
 
-    assert_same_bits(read(answer, NPY, "codes"), np.array([[0.1, 0.2]], np.float32))
+    assert_same_bits(read(answer, NPY, "codes", FLOAT), np.array([[0.1, 0.2]], np.float32))
 
 
 def test_free_axes_take_their_shape_from_the_header(client):
@@ -263,7 +107,7 @@ def test_free_axes_take_their_shape_from_the_header(client):
     answer = client.post("/v1/models/any-size/encode", content=rows.tobytes(), headers=headers)
 
     assert answer.headers["x-shape"] == "2,1,3,5"
-    assert_same_bits(read(answer, RAW, "codes"), rows / 2)
+    assert_same_bits(read(answer, RAW, "codes", FLOAT), rows / 2)
 
 
 def test_free_axes_take_a_picture_of_any_size(client):
@@ -326,3 +170,104 @@ def test_accept_chooses_the_answer(client, accept, given):
     answer = client.post("/v1/models/picture/reconstruct", json=body, headers={"accept": accept})
 
     assert answer.headers["content-type"] == given
+
+
+def test_several_headers_are_one_list(client):
+    accept = [("accept", "text/html;q=0.9"), ("accept", f"{NPY};q=0.3, {RAW};q=0.4")]
+
+    answer = client.post("/v1/models/tabular/encode", json=ROW, headers=accept)
+
+    assert answer.headers["content-type"] == RAW
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "coding"),
+    [
+        pytest.param(None, None, id="nothing"),
+        pytest.param("", None, id="empty"),
+        pytest.param("gzip, deflate, br, zstd", "gzip", id="a browser"),
+        pytest.param("deflate, br", None, id="others"),
+        pytest.param("gzip;q=0", None, id="not gzip"),
+        pytest.param("gzip;q=0.3, identity;q=0.6", None, id="rather plain"),
+    ],
+)
+@pytest.mark.parametrize("way", ["encode", "anomaly-score"])
+def test_a_large_json_answer_is_compressed_when_asked(client, way, accept_encoding, coding):
+    rows = np.random.default_rng(0).random((2000, 4), np.float32)
+    headers = {"content-type": RAW, "accept-encoding": accept_encoding}
+    request = client.build_request("POST", f"/v1/models/tabular/{way}", content=rows.tobytes())
+    request.headers.update({name: value for name, value in headers.items() if value is not None})
+    if accept_encoding is None:
+        del request.headers["accept-encoding"]
+
+    answer = client.send(request)
+
+    assert answer.headers.get("content-encoding") == coding
+    assert answer.headers["vary"] == "Accept, Accept-Encoding"
+    assert len(answer.json()["codes" if way == "encode" else "scores"]) == 2000
+
+
+@pytest.mark.parametrize("accept", [NPY, RAW])
+def test_arrays_are_not_compressed_for_who_takes_them_as_they_are(client, accept):
+    rows = np.zeros((2000, 4), np.float32)
+    headers = {"content-type": RAW, "accept": accept, "accept-encoding": "gzip"}
+
+    answer = client.post("/v1/models/tabular/encode", content=rows.tobytes(), headers=headers)
+
+    assert "content-encoding" not in answer.headers
+
+
+def test_a_client_that_takes_no_coding_is_not_acceptable(client):
+    headers = {"accept-encoding": "br, identity;q=0"}
+
+    answer = client.post("/v1/models/tabular/encode", json=ROW, headers=headers)
+
+    assert answer.status_code == 406
+    assert wire.problem(answer)["expected"] == "gzip or identity"
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "compress", "secret"])
+def test_an_unknown_encoding_is_refused_by_the_head_of_the_request(client, encoding):
+    """Its body, which is nothing but broken, is not looked at."""
+    headers = {"content-type": JSON, "content-encoding": encoding}
+
+    answer = client.post("/v1/models/tabular/encode", content=b"{", headers=headers)
+
+    assert answer.status_code == 415
+    assert wire.problem(answer)["expected"] == "gzip, deflate or identity"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        pytest.param(b'{"inputs": [[1, 0, 0, 0]], "inputs": [[0, 0, 0, 0]]}', 422, id="twice"),
+        pytest.param(b'{"inputs": []}', 422, id="no rows"),
+        pytest.param(b'{"inputs": [[]]}', 422, id="an empty row"),
+        pytest.param(b'{"inputs": [[[]]]}', 422, id="an empty list in a row"),
+        pytest.param(b'{"inputs": [1, 0, 0, 0]}', 422, id="numbers for rows"),
+        pytest.param(b'{"inputs": [[1, 0, 0, 0]]} ', 200, id="blanks behind"),
+        pytest.param(b'{"inputs": [[1, 0, 0, 0]]}x', 400, id="something behind"),
+        pytest.param(b'{"inputs": [[1, 0, 0, 0]]}\0', 400, id="a zero byte behind"),
+        pytest.param(b'\xef\xbb\xbf{"inputs": [[1, 0, 0, 0]]}', 400, id="byte order mark"),
+        pytest.param('{"inputs": [[1, 0, 0, 0]]}'.encode("utf-16"), 400, id="UTF-16"),
+        pytest.param('{"inputs": [[1, 0, 0, 0]]}'.encode("utf-32-le"), 400, id="UTF-32"),
+        pytest.param('{"inputs": [[\u0661, 0, 0, 0]]}'.encode(), 400, id="digits of Arabic"),
+        pytest.param('{"inputs": [[1, 0, 0, 0]], "\u00e9": 1}'.encode(), 422, id="another key"),
+    ],
+)
+def test_the_rules_of_json(client, body, status):
+    answer = client.post("/v1/models/tabular/encode", content=body, headers={"content-type": JSON})
+
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("media", ["image/png", "image/jpeg", "image/webp"])
+def test_a_picture_is_what_its_content_says(client, kind, media):
+    picture = wire.picture(np.full((4, 4), 255, np.uint8), kind)
+
+    answer = client.post(
+        "/v1/models/picture/encode", content=picture, headers={"content-type": media}
+    )
+
+    assert answer.json()["codes"] == [np.full((1, 4, 4), 0.5).tolist()]

@@ -596,10 +596,10 @@ def test_an_error_repeats_nothing_of_the_path(client, path):
 
 
 def test_an_error_over_a_large_body_is_small(client):
-    answer = send(client, [[0, 0, 0, 0]] * 20_000 + [["x" * 10_000, 0, 0, 0]])
+    answer = send(client, [[0, 0, 0, 0]] * 4_000 + [["x" * 10_000, 0, 0, 0]])
 
     assert answer.status_code == 422
-    assert problem(answer)["row"] == 20_000
+    assert problem(answer)["row"] == 4_000
 
 
 def test_a_deep_nest_of_lists_is_refused(client):

@@ -41,7 +41,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="module")
 def models(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("express")
-    for name in ("tabular/1", "poison/1", "picture/1"):
+    for name in ("tabular/1", "poison/1", "picture/1", "any-size/1"):
         shutil.copytree(zoo / name, folder / name)
     return folder
 
@@ -256,15 +256,90 @@ async def test_the_same_head_with_and_without_such_an_option_in_its_body(port):
     assert port.ordinary - before == 1
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "identity"])
-async def test_a_body_with_an_encoding_takes_the_ordinary_way(port, encoding):
-    body = gzip.compress(INPUTS.tobytes()) if encoding == "gzip" else INPUTS.tobytes()
+async def test_a_compressed_body_takes_the_ordinary_way(port):
+    body = gzip.compress(INPUTS.tobytes())
 
     answer = await one_way(
-        port, ask_for(url("tabular", "encode"), body, RAW, content_encoding=encoding)
+        port, ask_for(url("tabular", "encode"), body, RAW, content_encoding="gzip")
     )
 
     assert answer.status_code == 200
+
+
+async def test_an_encoding_that_is_none_takes_the_short_way(port):
+    sent = ask_for(url("tabular", "encode"), INPUTS.tobytes(), RAW, content_encoding="identity")
+
+    assert (await both_ways(port, sent)).status_code == 200
+
+
+async def test_a_small_answer_is_not_compressed(port):
+    sent = ask_for(url("tabular", "encode"), INPUTS.tobytes(), RAW, accept_encoding="gzip, deflate")
+
+    answer = await both_ways(port, sent)
+
+    assert "content-encoding" not in answer.headers
+    assert np.array_equal(np.array(answer.json()["codes"], np.float32), CODES)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_a_large_answer_is_compressed_when_asked(models, operation):
+    rows = np.random.default_rng(0).random((2000, len(rows_for(operation)[0])), np.float32)
+    path, body = url("tabular", operation), rows.tobytes()
+
+    async with listening(models) as port:
+        plain = await both_ways(port, ask_for(path, body, RAW))
+        small = await both_ways(port, ask_for(path, body, RAW, accept_encoding="gzip"))
+
+    assert "content-encoding" not in plain.headers
+    assert small.headers["content-encoding"] == "gzip"
+    assert small.headers["vary"] == plain.headers["vary"] == "Accept, Accept-Encoding"
+    assert small.headers["content-length"] == str(len(small.content))
+    assert len(small.content) < len(plain.content)
+    assert gzip.decompress(small.content) == plain.content
+
+
+async def test_a_very_large_answer_is_the_same(models):
+    rows = np.random.default_rng(0).random((1, 1, 600, 900), np.float32)
+    shape = {"x_shape": "1,1,600,900", "accept": JSON}
+
+    async with listening(models) as port:
+        answer = await both_ways(
+            port, ask_for(url("any-size", "encode"), rows.tobytes(), RAW, **shape)
+        )
+
+    codes = answer.json()["codes"]
+    assert np.array_equal(np.array(codes, np.float32), rows / 2)
+
+
+async def test_a_client_that_leaves_while_its_answer_is_compressed_disturbs_nobody(models):
+    rows = np.random.default_rng(0).random((2000, 4), np.float32)
+    sent = ask_for(url("tabular", "encode"), rows.tobytes(), RAW, accept_encoding="gzip")
+
+    async with listening(models) as port:
+        line = port.connect()
+        for _ in range(2):
+            await line.ask(sent)
+        line.send(sent)
+        line.reset()
+        answer = await port.connect().ask(sent)
+
+    assert len(json.loads(gzip.decompress(answer.content))["codes"]) == 2000
+
+
+async def test_requests_behind_a_large_answer_are_answered_in_their_order(models):
+    rows = np.random.default_rng(0).random((2000, 4), np.float32)
+    large = ask_for(url("tabular", "encode"), rows.tobytes(), RAW, accept_encoding="gzip")
+    small = ask_for(url("tabular", "encode"), INPUTS.tobytes(), RAW)
+
+    async with listening(models) as port:
+        line = port.connect()
+        for sent in (large, large, small, small):
+            await line.ask(sent)
+        before = len(line.replies)
+        line.send(large, small, large)
+        answers = (await line.answers(before + 3))[before:]
+
+    assert ["content-encoding" in answer.headers for answer in answers] == [True, False, True]
 
 
 async def test_a_body_above_the_limit_takes_the_ordinary_way(models):

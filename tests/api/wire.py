@@ -36,6 +36,12 @@ def pixels(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
+def luma(colours: np.ndarray) -> np.ndarray:
+    """Grey as Pillow weighs colours."""
+    weighed: np.ndarray = (colours.astype(np.int64) @ np.array([19595, 38470, 7471])) + 0x8000
+    return weighed >> 16
+
+
 def form(*contents: bytes, name: str = "file") -> list[tuple[str, tuple[str, bytes, str]]]:
     return [(name, ("p", data, "application/octet-stream")) for data in contents]
 
@@ -44,8 +50,10 @@ def sheet(tiles: list[np.ndarray]) -> np.ndarray:
     """Lay tiles out as the contract says: ceil(sqrt(n)) columns, 2-pixel black gaps."""
     columns = int(np.ceil(np.sqrt(len(tiles))))
     lines = -(-len(tiles) // columns)
-    height, width = tiles[0].shape
-    out = np.zeros((lines * height + 2 * (lines - 1), columns * width + 2 * (columns - 1)))
+    tiles = [tile.reshape(tile.shape[:2]) if tile.shape[2:] == (1,) else tile for tile in tiles]
+    height, width, *colours = tiles[0].shape
+    size = (lines * height + 2 * (lines - 1), columns * width + 2 * (columns - 1))
+    out = np.zeros((*size, *colours))
     for number, tile in enumerate(tiles):
         line, column = divmod(number, columns)
         top, left = line * (height + 2), column * (width + 2)

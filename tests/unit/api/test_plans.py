@@ -42,6 +42,7 @@ def plan_of(headers: dict[bytes, bytes]) -> Plan:
         live=cast("LiveModel", object()),  # kept and never looked at
         body=Body(headers, SPEC, Settings(models=Path("models"))),
         media=JSON,
+        compress_from=None,
         query={},
         wish=Wish(Options(), None),
     )
@@ -83,6 +84,7 @@ def test_nothing_is_found_where_nothing_was_kept():
         pytest.param(head(content_type=f"{JSON}; charset=utf-8"), id="content type with more"),
         pytest.param(head(accept=NPY), id="accept"),
         pytest.param(head(content_encoding="gzip"), id="encoding"),
+        pytest.param(head(accept_encoding="gzip"), id="encoding of the answer"),
         pytest.param(head(x_shape="1,4,4"), id="shape"),
     ],
 )

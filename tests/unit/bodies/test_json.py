@@ -1,5 +1,6 @@
 """JSON bodies: numbers only, whole numbers as they are, every fault with its row."""
 
+import gc
 import json as plain_json
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from service.bodies import json
-from service.errors import InvalidRowsError, MalformedBodyError
+from service.errors import InvalidRowsError, MalformedBodyError, TooLargeError
 from service.specs import TensorSpec
 
 PAIRS = TensorSpec("float32", (2,))
@@ -57,11 +58,52 @@ def test_a_key_written_with_escapes_is_the_same_key():
     assert rows_of('{"\\u0069nputs": [[1, 2]]}').tolist() == [[1.0, 2.0]]
 
 
-def test_of_two_inputs_the_last_counts_and_is_checked():
-    with pytest.raises(InvalidRowsError) as caught:
-        parse('{"inputs": [[1, 2]], "inputs": [[1, true]]}')
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param('{"inputs": [[1, 2]], "inputs": [[3, 4]]}', id="inputs"),
+        pytest.param('{"inputs": [[1, 2]], "inputs": [[1, 2]]}', id="the same inputs"),
+        pytest.param('{"inputs": [["1"]], "inputs": [[1, 2]]}', id="inputs, the first is wrong"),
+        pytest.param('{"\\u0069nputs": [[1, 2]], "inputs": [[3, 4]]}', id="written with an escape"),
+        pytest.param('{"a": 1, "inputs": [[1, 2]], "a": 1}', id="an option"),
+        pytest.param('{"inputs": [[1, 2]], "a": "\\"", "a": "\\\\"}', id="an option and escapes"),
+        pytest.param('{"inputs": [[1, 2]], "a": [{"b": "c", "b": "d"}]}', id="inside an option"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(text):
+    with pytest.raises(InvalidRowsError, match="given twice") as caught:
+        parse(text)
 
-    assert caught.value.row == 0
+    assert caught.value.expected == "each key once"
+
+
+@settings(max_examples=100)
+@given(
+    options=st.dictionaries(
+        st.text(max_size=3).filter(lambda key: key != "inputs"),
+        st.recursive(
+            st.none() | st.text(max_size=3),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=3), inner),
+            max_leaves=5,
+        ),
+        max_size=3,
+    ),
+    escapes=st.booleans(),
+)
+def test_any_options_of_which_each_stands_once_are_read(options, escapes):
+    body = plain_json.dumps({**options, "inputs": [[1, 2]]}, ensure_ascii=escapes)
+
+    assert parse(body)[1] == options
+
+
+@pytest.mark.parametrize(
+    ("inputs", "rows"), [("[1, 2.5]", [1.0, 2.5]), ("[[1], [2.5]]", [1.0, 2.5]), ("[7]", [7.0])]
+)
+def test_a_row_without_axes_is_a_number(inputs, rows):
+    found = rows_of(f'{{"inputs": {inputs}}}', TensorSpec("float32", ()))
+
+    assert found.shape == (len(rows),)
+    assert found.tolist() == rows
 
 
 @pytest.mark.parametrize(
@@ -227,6 +269,19 @@ def test_rows_deeper_than_any_array_are_refused(depth, core):
 def test_rows_as_deep_as_an_array_can_be_have_the_wrong_shape():
     with pytest.raises(InvalidRowsError, match="wrong shape"):
         parse(nested(64))
+
+
+def test_more_rows_than_allowed_are_not_looked_at():
+    with pytest.raises(TooLargeError) as caught:
+        json.parse(b'{"inputs": [[1, 2], ["wrong"], [3, 4]]}', PAIRS, max_rows=2)
+
+    assert (caught.value.expected, caught.value.received) == ("at most 2 rows", "3 rows")
+
+
+def test_as_many_rows_as_allowed_are_read():
+    rows, _ = json.parse(b'{"inputs": [[1, 2], [3, 4]]}', PAIRS, max_rows=2)
+
+    assert len(rows) == 2
 
 
 def test_an_empty_batch_is_refused():
@@ -409,6 +464,94 @@ def test_every_dtype_of_a_model_can_be_written(dtype):
     rows = np.array([[0, 1], [2, 3]], dtype)
 
     assert plain_json.loads(json.render({"codes": rows}))["codes"] == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8"])
+@pytest.mark.parametrize(
+    "shape", [(1, 70_000), (3, 40_000), (70_000, 1), (2, 3, 30_000), (1, 1, 270, 270)], ids=str
+)
+def test_many_numbers_are_read_as_few_are(shape, dtype):
+    free = TensorSpec(dtype, (None,) * (len(shape) - 1))
+    rows = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+
+    parsed = rows_of(plain_json.dumps({"inputs": rows.tolist()}), free)
+
+    np.testing.assert_array_equal(parsed, rows, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "row"),
+    [
+        pytest.param([[1] * 9] * 9_000 + [[1] * 8], 9_000, id="a short row at the end"),
+        pytest.param([[1] * 9] * 9_000 + [1], 9_000, id="a number at the end"),
+        pytest.param([[1]] + [[1, 2]] * 70_000, 1, id="a short row first"),
+        pytest.param([[[1]] * 70_000 + [[1, 2]]], 0, id="within a row"),
+    ],
+)
+@pytest.mark.parametrize("spec", [ANY_LENGTH, TensorSpec("int64", (None,))], ids=["float", "int"])
+def test_a_fault_among_many_numbers_is_named_with_its_row(inputs, row, spec):
+    with pytest.raises(InvalidRowsError) as caught:
+        rows_of(plain_json.dumps({"inputs": inputs}), spec)
+
+    assert caught.value.row == row
+
+
+def test_a_large_body_leaves_the_garbage_collector_as_it_was():
+    body = plain_json.dumps({"inputs": [[1, 2]] * 100_000})
+    broken = body[:-1]
+
+    rows_of(body)
+    with pytest.raises(MalformedBodyError):
+        rows_of(broken)
+    assert gc.isenabled()
+
+    gc.disable()
+    try:
+        rows_of(body)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def every_float16() -> np.ndarray:
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    return every[np.isfinite(every)]
+
+
+def test_every_float16_reads_back_as_the_same():
+    numbers = every_float16()
+
+    back = plain_json.loads(json.render({"codes": numbers}))["codes"]
+
+    assert np.array(back, np.float16).tobytes() == numbers.tobytes()
+    spec = TensorSpec("float16", (len(numbers),))
+    rows = rows_of(plain_json.dumps({"inputs": [back]}), spec)
+    assert rows.tobytes() == numbers.tobytes()
+
+
+@given(number=st.floats(allow_nan=False, allow_infinity=False))
+def test_a_float64_is_the_shortest_text_that_reads_back_as_the_same(number):
+    text = json.render({"codes": np.array([number])})
+
+    assert plain_json.loads(text)["codes"] == [number]
+    assert len(text) <= len(f'{{"codes":[{number!r}]}}')
+
+
+@given(number=st.integers(-(2**63), 2**63 - 1))
+def test_an_int64_is_written_in_full(number):
+    assert json.render({"codes": np.array([number])}) == b'{"codes":[%d]}' % number
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(3,), (2**16 + 1,), (2**17 + 5, 2), (3, 2**17), (2, 3, 2**15), (1, 1, 300, 300), (70_000, 1)],
+    ids=str,
+)
+def test_an_array_in_pieces_is_the_same_text(shape):
+    rows = np.random.default_rng(0).random(shape, np.float32)
+    fields = {"model": "ecg", "codes": rows, "threshold": np.float32(0.1), "rate": None}
+
+    assert json.render_in_pieces(fields) == json.render(fields)
 
 
 numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)

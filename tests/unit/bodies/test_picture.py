@@ -227,9 +227,9 @@ def test_one_bit_is_black_or_white():
 
 
 @pytest.mark.parametrize(
-    ("value", "level"), [(0, 0), (128, 0), (129, 1), (257, 1), (32768, 128), (65535, 255)]
+    ("value", "level"), [(0, 0), (255, 0), (256, 1), (257, 1), (32768, 128), (65535, 255)]
 )
-def test_sixteen_bits_are_scaled_and_not_clipped(value, level):
+def test_of_sixteen_bits_the_upper_eight_count(value, level):
     pixels = np.array([[value]], np.uint16)
 
     assert grey_of(Image.fromarray(pixels)) == level
@@ -324,6 +324,29 @@ def test_a_white_picture_of_any_mode_stays_white_when_resized(mode):
 
 def test_a_picture_of_the_right_size_is_not_touched_by_resizing():
     np.testing.assert_array_equal(parse(png(RAMP), resize=True), parse(png(RAMP)))
+
+
+@pytest.mark.parametrize("size", [(9, 8), (64, 64), (40, 20), (200, 3)], ids=str)
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_resizing_is_bicubic_as_pillow_does_it(mode, size):
+    """With its antialiasing: where a picture shrinks, every pixel of it counts."""
+    image = Image.fromarray(NOISE).convert(mode)
+    width, height = size
+    spec = TensorSpec("uint8", (height, width, len(mode)), BYTES, ImageSpec(mode, "HWC"))
+
+    rows = parse(png(image), spec, resize=True)
+
+    wanted = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(rows[0], wanted.reshape(height, width, -1))
+
+
+def test_colours_are_resized_before_they_become_grey():
+    spec = TensorSpec("uint8", (9, 8), BYTES, ImageSpec("L", "HW"))
+
+    rows = parse(png(NOISE), spec, resize=True)
+
+    wanted = Image.fromarray(NOISE).resize((8, 9), Image.Resampling.BICUBIC).convert("L")
+    np.testing.assert_array_equal(rows[0], np.asarray(wanted))
 
 
 def test_resizing_does_not_mix_colours_by_their_place_in_a_palette():
@@ -468,7 +491,7 @@ def test_a_damaged_picture_is_refused_or_read(file_format, share, junk):
     assert rows.shape == (1, 3, 32, 32)
 
 
-@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "MPO"])
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
 def test_a_picture_of_several_frames_is_refused(file_format):
     frames = [Image.new("RGB", (3, 2), level) for level in ("red", "green")]
 
@@ -476,6 +499,34 @@ def test_a_picture_of_several_frames_is_refused(file_format):
         parse(written(frames[0], file_format, save_all=True, append_images=frames[1:]))
 
     assert caught.value.expected == "one frame"
+
+
+def test_of_a_jpeg_with_further_pictures_behind_it_the_first_is_read():
+    frames = [Image.new("L", (3, 2), level) for level in (100, 200)]
+
+    data = written(frames[0], "MPO", save_all=True, append_images=frames[1:], quality=100)
+
+    assert set(parse(data).ravel()) == {100.0}
+
+
+@pytest.mark.parametrize("progressive", [False, True], ids=["baseline", "progressive"])
+@pytest.mark.parametrize("size", [(3, 2), (64, 64)], ids=str)
+def test_a_jpeg_that_is_cut_off_anywhere_is_malformed(size, progressive):
+    """Behind its last pixel too: the marker of its end is missing."""
+    data = written(Image.fromarray(NOISE).resize(size), "JPEG", progressive=progressive)
+
+    for length in {*range(0, len(data), 7), *range(len(data) - 20, len(data))}:
+        with pytest.raises(MalformedBodyError):
+            parse(data[:length], ANY_COLOUR)
+
+
+@pytest.mark.parametrize("lossless", [False, True], ids=["lossy", "lossless"])
+def test_a_webp_that_is_cut_off_anywhere_is_malformed(lossless):
+    data = written(Image.fromarray(NOISE), "WEBP", lossless=lossless)
+
+    for length in {*range(0, len(data), 7), *range(len(data) - 20, len(data))}:
+        with pytest.raises(MalformedBodyError):
+            parse(data[:length], ANY_COLOUR)
 
 
 def test_a_model_of_no_pictures_takes_and_gives_none():

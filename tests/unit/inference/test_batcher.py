@@ -1097,9 +1097,10 @@ class TestEnd:
     async def test_closing_while_a_failing_batch_is_split_lets_a_drain_end(self, make):
         session = FakeSession(fails=is_poisoned)
         batcher = make(session)
+        session.hold()
         task = submit(batcher, poisoned(8, 0))
         await run_has_started(session)
-        session.hold()
+        session.release_one()
         await run_has_started(session)
         drain = asyncio.create_task(batcher.drain())
         await turns_of_the_loop()

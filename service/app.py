@@ -26,7 +26,7 @@ from service.api.openapi import describe
 from service.api.protocol import in_form_of
 from service.api.runtime import STATE, Lifecycle, Runtime, exchange_of
 from service.assembly import SessionFactory, make_engine
-from service.errors import HourglassError
+from service.errors import HourglassError, InvalidRowsError, together
 from service.metrics import Metrics
 from service.placement import server_device
 from service.registry import Registry
@@ -37,11 +37,6 @@ logger = logging.getLogger(__name__)
 # new objects before the collector looks at them: requests make no cycles, and at the
 # interpreter's 700 it would look once a batch
 YOUNG_OBJECTS = 10_000
-
-DESCRIPTION = """
-Encode, decode, reconstruct and score rows with pretrained autoencoders.
-Rows of concurrent requests are run together in batches; a bad row fails its own request alone.
-"""
 
 
 def create_app(
@@ -81,10 +76,11 @@ def create_app(
 
     app = FastAPIOffline(
         redoc_url=None,
+        swagger_ui_parameters={"validatorUrl": None},  # which is somebody else's host
+        generate_unique_id_function=lambda route: route.name,  # as generated clients call it
         redirect_slashes=False,  # a redirect would send the client wherever its Host header says
         title="Hourglass",
         summary="A REST inference service for autoencoders",
-        description=DESCRIPTION,
         version=__version__,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
@@ -153,9 +149,13 @@ def _on_error(request: Request, error: Exception) -> Response:
 
 
 def _on_invalid_parameter(request: Request, error: RequestValidationError) -> Response:
-    where = ".".join(str(part) for part in error.errors()[0]["loc"])
-    request_id = exchange_of(request.scope).request_id.decode()
-    return _response(request, make_problem(422, f"{where} is not valid", request_id))
+    # a place within a body is named by its keys, and they are the client's
+    places = {
+        "the body" if fault["loc"][0] == "body" else ".".join(map(str, fault["loc"][:2]))
+        for fault in error.errors()
+    }
+    faults = [InvalidRowsError(f"{place} is not valid") for place in sorted(places)]
+    return _on_error(request, together(faults, len(faults)))
 
 
 def _on_http_exception(request: Request, error: HTTPException) -> Response:

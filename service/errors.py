@@ -23,7 +23,11 @@
 ``service.api.errors`` holds the one table that maps these to status codes.
 """
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+# of one request are named; whoever mends these will find the rest by sending it again
+MAX_FAULTS: Final = 10
 
 
 class HourglassError(Exception):
@@ -50,7 +54,14 @@ class RequestError(HourglassError):
         row: Zero-based index of the first offending row, where one is to blame.
         expected: What would have been right.
         received: What came instead.
+
+    Attributes:
+        others: What else is wrong with the request, in the order of its rows.
+        total: How many faults there are in all, where that is known.
     """
+
+    others: tuple["RequestError", ...] = ()
+    total: int | None = None
 
     def __init__(
         self,
@@ -65,6 +76,21 @@ class RequestError(HourglassError):
         self.row = row
         self.expected = expected
         self.received = received
+
+
+R = TypeVar("R", bound=RequestError)
+
+
+def together(faults: Sequence[R], total: int | None = None) -> R:
+    """Make one error of the *faults* of a request: the first of them, which names the others.
+
+    To be raised as it is returned: a frame that still held *faults* would be part of a cycle
+    with its own traceback, and keep the request's body until the next garbage collection.
+    """
+    first, *others = faults[:MAX_FAULTS]
+    first.others = tuple(others)
+    first.total = total
+    return first
 
 
 class MalformedBodyError(RequestError):

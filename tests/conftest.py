@@ -29,6 +29,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="folder with mnist/ and bsds500/, for the tests that measure the bundled models",
     )
+    parser.addoption(
+        "--cases",
+        type=int,
+        default=None,
+        help="cases that schemathesis makes up for each operation and phase, over all paths and"
+        " two models; without it a few, over the paths without a version and one model",
+    )
 
 
 @pytest.fixture

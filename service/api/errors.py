@@ -19,6 +19,7 @@ from service.errors import (
     NotAcceptableError,
     OverloadedError,
     PackageError,
+    RequestError,
     TooLargeError,
     UnavailableError,
     UnknownModelError,
@@ -58,11 +59,14 @@ _TITLES: Final = {
     404: "Not Found",
     405: "Method Not Allowed",
     406: "Not Acceptable",
+    408: "Request Timeout",
     409: "Conflict",
     413: "Content Too Large",
+    414: "URI Too Long",
     415: "Unsupported Media Type",
     422: "Unprocessable Content",
     429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
     CLIENT_CLOSED_REQUEST: "Client Closed Request",
     500: "Internal Server Error",
     503: "Service Unavailable",
@@ -81,7 +85,11 @@ _OUTCOMES: Final = {
 # these pass, and say when to come back
 _PASSING: Final = (OverloadedError, UnavailableError, AllocationError, DeviceLostError)
 
-_TEXT_MAX: Final = 500
+# of a whole problem, and of each of its texts
+_MAX_BYTES: Final = 4096
+_TEXT_MAX_BYTES: Final = 500
+
+_WHERE: Final = ("row", "expected", "received")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +123,7 @@ def problem_of(error: Exception, request_id: str) -> Problem:
         error, (PackageError, ConfigurationError)
     ):
         detail = str(error)
-        fields = {name: getattr(error, name, None) for name in ("row", "expected", "received")}
+        fields = _fields(error)
     headers = []
     if isinstance(error, _PASSING):
         headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after_s))))
@@ -138,16 +146,53 @@ def make_problem(
         "status": status,
         "detail": _cut(detail),
         "request_id": request_id,
+        **_trimmed(fields or {}),
     }
-    for name, value in (fields or {}).items():
-        if value is not None:
-            body[name] = _cut(value) if isinstance(value, str) else value
     return Problem(
         status,
-        orjson.dumps(body),
+        _bounded(body),
         [(b"content-type", PROBLEM.encode()), *(headers or [])],
     )
 
 
+def _fields(error: HourglassError) -> dict[str, Any]:
+    """Say where it happened, and what else is wrong with the request."""
+    fields = _where(error)
+    if isinstance(error, RequestError) and error.others:
+        faults = [error, *error.others]
+        fields["faults"] = [{"detail": _cut(str(fault)), **_where(fault)} for fault in faults]
+        if error.total is not None:
+            fields["faults_total"] = error.total
+    return fields
+
+
+def _where(error: HourglassError) -> dict[str, Any]:
+    return _trimmed({name: getattr(error, name, None) for name in _WHERE})
+
+
+def _trimmed(fields: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is not known, and shorten what is long."""
+    return {
+        name: _cut(value) if isinstance(value, str) else value
+        for name, value in fields.items()
+        if value is not None
+    }
+
+
+def _bounded(body: dict[str, Any]) -> bytes:
+    """Write a problem, with as many of its faults as there is room for."""
+    data = orjson.dumps(body)
+    while len(data) > _MAX_BYTES and body.get("faults"):
+        body["faults"].pop()
+        data = orjson.dumps(body)
+    return data
+
+
 def _cut(text: str) -> str:
-    return text if len(text) <= _TEXT_MAX else text[: _TEXT_MAX - 3] + "..."
+    """Shorten a text, by the bytes that it will have; what cannot be printed becomes a space."""
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else " " for letter in text)
+    data = text.encode()
+    if len(data) <= _TEXT_MAX_BYTES:
+        return text
+    return data[: _TEXT_MAX_BYTES - 3].decode(errors="ignore") + "..."

@@ -1,7 +1,7 @@
 """From a request to rows: content type, length, encoding, format."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -13,7 +13,14 @@ from service.api.requests import Watch, read_body
 from service.bodies import compression, json, multipart, negotiation, npy, picture, raw
 from service.bodies.negotiation import JSON, NPY, RAW
 from service.bodies.rows import check_count
-from service.errors import InvalidRowsError, RequestError, UnsupportedMediaError
+from service.errors import (
+    MAX_FAULTS,
+    InvalidRowsError,
+    RequestError,
+    TooLargeError,
+    UnsupportedMediaError,
+    together,
+)
 from service.inference.ticket import Ticket
 from service.settings import Settings
 from service.specs import Rows, TensorSpec
@@ -39,6 +46,7 @@ class Body:
     Raises:
         UnsupportedMediaError: No content type, an unknown one, or one not for this model; or an
             unknown encoding.
+        MalformedBodyError: A shape that cannot be read.
     """
 
     def __init__(
@@ -58,6 +66,9 @@ class Body:
                 else "this Content-Type is not understood",
                 expected=", ".join(known),
             )
+        if self._shape is not None:
+            raw.axes_of(self._shape)  # a broken header is refused, whichever body it comes with
+
         self.encoding = compression.known(headers.get(b"content-encoding", b"").decode("latin-1"))
         self.max_bytes = settings.max_body_bytes
         if self.media == JSON:
@@ -120,20 +131,56 @@ class Body:
         if self.media != FORM:
             return picture.parse(body, self._spec, budget=budget, resize=resize)
         files = multipart.parse(body, self._content_type, max_parts=self._settings.max_request_rows)
-        rows = []
-        for number, data in enumerate(files):
+        pictures = _Pictures(self._spec, budget, resize=resize)
+        for data in files:
             try:
-                rows.append(picture.parse(data, self._spec, budget=budget, resize=resize))
-            except RequestError as error:
-                error.row = number
-                raise
-            if rows[-1].shape != rows[0].shape:
-                raise InvalidRowsError(
-                    "all pictures of a request have one size",
-                    row=number,
-                    expected="the size of the first; ?resize=true where the model has one",
-                )
-        return np.concatenate(rows)
+                pictures.add(data)
+            except RequestError as fault:
+                raise pictures.faults(fault, files) from None
+        return np.concatenate(pictures.rows)
+
+
+class _Pictures:
+    """The pictures of a form, which become rows of one shape.
+
+    Attributes:
+        rows: Those that were right so far.
+    """
+
+    def __init__(self, spec: TensorSpec, budget: picture.PixelBudget, *, resize: bool) -> None:
+        self.rows: list[Rows] = []
+        self._spec = spec
+        self._budget = budget
+        self._resize = resize
+
+    def add(self, data: bytes) -> None:
+        """Parse the next one.
+
+        Raises:
+            RequestError: It is no picture, or not one that the model takes beside the others.
+        """
+        row = picture.parse(data, self._spec, budget=self._budget, resize=self._resize)
+        if self.rows and row.shape != self.rows[0].shape:
+            raise InvalidRowsError(
+                "all pictures of a request have one size",
+                expected="the size of the first; ?resize=true where the model has one",
+            )
+        self.rows.append(row)
+
+    def faults(self, first: RequestError, files: Sequence[bytes]) -> RequestError:
+        """Find out what is wrong with the other *files* too, after the *first* fault."""
+        first.row = len(self.rows)
+        found = [first]
+        for row in range(first.row + 1, len(files)):
+            # what lies behind the last pixel of the budget is not even opened
+            if len(found) == MAX_FAULTS or isinstance(found[-1], TooLargeError):
+                break
+            try:
+                self.add(files[row])
+            except RequestError as fault:
+                fault.row = row
+                found.append(fault.with_traceback(None))
+        return together(found)
 
 
 def accepted(spec: TensorSpec) -> tuple[str, ...]:

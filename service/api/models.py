@@ -28,7 +28,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 CARD_RATES = (0.1, 0.05, 0.01, 0.001)
 
 
-@router.get("")
+@router.get("", summary="List the models")
 async def list_models(request: Request) -> ModelList:
     """List every model in the repository with its versions."""
     entries = runtime_of(request.scope).registry.entries()
@@ -36,14 +36,14 @@ async def list_models(request: Request) -> ModelList:
     return ModelList(models=[_summary(name, list(versions)) for name, versions in by_name])
 
 
-@router.get("/{model}")
+@router.get("/{model}", summary="Show a model's card")
 async def show_model(request: Request, model: str) -> ModelCard:
     """Show the card of the version that answers by default."""
     return _card(runtime_of(request.scope).registry.find(model))
 
 
-@router.get("/{model}/versions/{version}")
-async def show_version(request: Request, model: str, version: str) -> ModelCard:
+@router.get("/{model}/versions/{version}", summary="Show the card of one version")
+async def show_model_version(request: Request, model: str, version: str) -> ModelCard:
     """Show the card of one version."""
     return _card(runtime_of(request.scope).registry.find(model, version))
 

@@ -2,13 +2,22 @@
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
-from service.errors import InvalidRowsError
+from service.errors import InvalidRowsError, together
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+# by the first word of pydantic's types of errors
+_EXPECTED: Final = {
+    "bool": "true or false",
+    "float": "a number",
+    "string": "a text",
+    "tuple": "a list of texts",
+}
 
 
 class Options(BaseModel):
@@ -20,7 +29,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    resize: bool = False
+    resize: bool = Field(
+        default=False, description="Bring a picture to the model's size (bicubic)."
+    )
 
 
 class ScoreOptions(Options):
@@ -28,12 +39,14 @@ class ScoreOptions(Options):
 
     metric: str | None = Field(None, description="One that the model was calibrated for.")
     false_positive_rate: Finite | None = Field(
-        None, description="Share of normal rows that may lie above the threshold."
+        None,
+        description="Share of normal rows that may lie above the threshold.",
+        json_schema_extra={"exclusiveMinimum": 0, "exclusiveMaximum": 1},
     )
     threshold: Finite | None = Field(
         None, description="In the metric's unit, instead of a false positive rate."
     )
-    include: tuple[Literal["feature_errors"], ...] = Field(
+    include: Annotated[tuple[Literal["feature_errors"], ...], FailFast()] = Field(
         (), description="Further parts of the answer."
     )
 
@@ -58,13 +71,20 @@ def read_options(kind: type[O], query: Mapping[str, str], fields: Mapping[str, A
         return cast("O", _defaults(kind))
     if not query.keys().isdisjoint(fields):
         raise InvalidRowsError("an option is given twice", expected="in the query or in the body")
+    if not kind.model_fields.keys() >= {*query, *fields}:
+        raise _unknown_options({*query, *fields}, kind)
     try:
         # numbers in JSON are numbers, in a query they can only be text
         from_body = kind.model_validate(fields, strict=True)
-        from_query = kind.model_validate(query)
-    except ValidationError as error:
-        raise _wrong_option(error, kind) from None
+        from_query = kind.model_validate(_read(query))
+    except ValidationError:
+        raise _wrong_options(kind, _read(query), fields) from None
     return from_body.model_copy(update=from_query.model_dump(exclude_unset=True))
+
+
+def _read(query: Mapping[str, str]) -> Mapping[str, Any]:
+    """Tell an empty list from one that holds an empty text: in a query they look the same."""
+    return {**query, "include": []} if query.get("include") == "" else query
 
 
 @cache
@@ -72,10 +92,43 @@ def _defaults(kind: type[Options]) -> Options:
     return kind()
 
 
-def _wrong_option(error: ValidationError, kind: type[Options]) -> InvalidRowsError:
-    fault = error.errors(include_url=False, include_input=False)[0]
-    name = str(fault["loc"][0])
-    if name not in kind.model_fields:
-        known = ", ".join(sorted(kind.model_fields))
-        return InvalidRowsError("an option is unknown", expected=f"one of: {known}")
-    return InvalidRowsError(f"the option '{name}' is wrong", expected=fault["msg"])
+def _unknown_options(given: set[str], kind: type[Options]) -> InvalidRowsError:
+    unknown = len(given - kind.model_fields.keys())
+    known = ", ".join(sorted(kind.model_fields))
+    return InvalidRowsError(
+        "an option is unknown",
+        expected=f"one of: {known}",
+        received=f"{unknown} unknown",
+    )
+
+
+def _wrong_options(
+    kind: type[Options], query: Mapping[str, Any], fields: Mapping[str, Any]
+) -> InvalidRowsError:
+    wrong = {**_faults(kind, fields, strict=True), **_faults(kind, query, strict=False)}
+    faults = [
+        InvalidRowsError(f"the option '{name}' is wrong", expected=expected)
+        for name, expected in wrong.items()
+    ]
+    return together(faults, len(faults))
+
+
+def _faults(kind: type[Options], given: Mapping[str, Any], *, strict: bool) -> dict[str, str]:
+    """Say for each option that is wrong what would be right."""
+    try:
+        kind.model_validate(given, strict=strict)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)
+        return {str(fault["loc"][0]): _expected(fault) for fault in faults}
+    return {}
+
+
+def _expected(fault: ErrorDetails) -> str:
+    """Put pydantic's message, which may hold what was given, into our own words."""
+    match fault["type"].partition("_")[0]:
+        case "literal":
+            return str(fault["ctx"]["expected"])
+        case "finite":
+            return "a finite number"
+        case kind:
+            return _EXPECTED.get(kind, "another type")

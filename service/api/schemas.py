@@ -6,8 +6,9 @@ The hot path renders its answers without them; a test holds the two together.
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
-from service.api.options import Options, ScoreOptions
+from service.api.options import ScoreOptions
 from service.repository.manifest import (
     Architecture,
     BatchInvariance,
@@ -19,50 +20,66 @@ from service.repository.manifest import (
 from service.specs import TensorSpec
 
 RowList = Annotated[
-    list[Any],
+    list[list[Any]],
     Field(
-        description="Rows in the model's item shape, or flat where the shape is fixed."
-        " Numbers only.",
-        examples=[[[0.0, 0.5, 1.0]]],
+        min_length=1,
+        description="Rows in the model's item shape, or flat where the shape is fixed. All of one"
+        " shape, of numbers only.",
     ),
 ]
 
 
-class RowsBody(Options):
+class RowsBody(BaseModel):
     """Rows of the model's input, or codes for `decode`."""
 
+    model_config = ConfigDict(extra="forbid")
+
     inputs: RowList
+
+
+def _as_beside_numbers(schema: dict[str, Any]) -> None:
+    """Tell what holds between the options; and that there is nothing to resize in numbers."""
+    del schema["properties"]["resize"]
+    both = {name: {"type": "number"} for name in ("false_positive_rate", "threshold")}
+    schema["not"] = {"required": [*both], "properties": both}
 
 
 class ScoreBody(ScoreOptions):
     """Rows of the model's input, with the options of the score."""
 
+    model_config = ConfigDict(json_schema_extra=_as_beside_numbers)
+
     inputs: RowList
 
 
 class _Answer(BaseModel):
-    model: str = Field(examples=["mnist-conv"])
-    version: str = Field(examples=["1"])
+    model: str
+    version: str
 
 
 class CodesAnswer(_Answer):
     """What `encode` gives."""
 
-    codes: list[Any] = Field(description="One code a row.", examples=[[[0.12, -1.4]]])
+    codes: list[list[Any]] = Field(description="One code a row.")
 
 
 class ReconstructionsAnswer(_Answer):
     """What `decode` and `reconstruct` give."""
 
-    reconstructions: list[Any] = Field(
-        description="One row a row, in the input's units and layout.", examples=[[[0.0, 0.48]]]
+    reconstructions: list[list[Any]] = Field(
+        description="One row a row, in the input's units and layout."
     )
+
+
+def _no_default(schema: dict[str, Any]) -> None:
+    """Tell of a field that is left out where there is nothing to say, and never null."""
+    schema.pop("default")
 
 
 class ScoresAnswer(_Answer):
     """What `anomaly-score` gives; high is abnormal, always."""
 
-    metric: str = Field(examples=["mse"])
+    metric: str
     scores: list[float] = Field(description="Reconstruction error of each row.")
     threshold: float | None = Field(description="In the unit of the scores.")
     false_positive_rate: float | None = Field(
@@ -72,22 +89,47 @@ class ScoresAnswer(_Answer):
         description="(1 + number of calibration scores >= score) / (1 + n)."
     )
     anomalies: list[bool] | None = Field(description="score > threshold")
-    feature_errors: list[Any] | None = Field(
-        default=None, description="Squared error of every feature, with include=feature_errors."
+    feature_errors: list[list[Any]] | SkipJsonSchema[None] = Field(
+        default=None,
+        description="Squared error of every feature, with include=feature_errors.",
+        json_schema_extra=_no_default,
     )
 
 
-class ProblemDetails(BaseModel):
+class Fault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    detail: str = Field(description="What is wrong; never with a value that was sent.")
+    row: int | SkipJsonSchema[None] = Field(
+        default=None,
+        description="Zero-based index of the row that is wrong.",
+        json_schema_extra=_no_default,
+    )
+    expected: str | SkipJsonSchema[None] = Field(
+        default=None, description="What would be right.", json_schema_extra=_no_default
+    )
+    received: str | SkipJsonSchema[None] = Field(
+        default=None, description="What came instead.", json_schema_extra=_no_default
+    )
+
+
+class ProblemDetails(Fault):
     """Every error (RFC 9457)."""
 
-    type: str
+    type: str = Field(description="A URN made of the title.")
     title: str
     status: int
-    detail: str
-    request_id: str
-    row: int | None = Field(default=None, description="Zero-based index of the first wrong row.")
-    expected: str | None = None
-    received: str | None = None
+    request_id: str = Field(description="As in the header X-Request-ID, and in the log.")
+    faults: list[Fault] | SkipJsonSchema[None] = Field(
+        default=None,
+        description="The first ten, where a request has several; the first says what stands above.",
+        json_schema_extra=_no_default,
+    )
+    faults_total: int | SkipJsonSchema[None] = Field(
+        default=None,
+        description="How many there are, where that is known.",
+        json_schema_extra=_no_default,
+    )
 
 
 class ModelSummary(BaseModel):

@@ -8,8 +8,14 @@ from service.api.schemas import Health
 
 router = APIRouter(tags=["system"])
 
+_FORMATS = ("text/plain", "application/openmetrics-text")
 
-@router.get("/livez", responses={503: {"model": Health}})
+
+@router.get(
+    "/livez",
+    summary="Tell whether the process lives",
+    responses={503: {"model": Health, "description": "Only a restart helps."}},
+)
 async def live(request: Request, response: Response) -> Health:
     """Tell whether the process can answer at all; only a restart cures a 503."""
     if runtime_of(request.scope).lifecycle.is_device_lost:
@@ -18,7 +24,11 @@ async def live(request: Request, response: Response) -> Health:
     return Health(status="ok")
 
 
-@router.get("/readyz", responses={503: {"model": Health}})
+@router.get(
+    "/readyz",
+    summary="Tell whether the server is ready",
+    responses={503: {"model": Health, "description": "Not ready yet, or stopping."}},
+)
 async def ready(request: Request, response: Response) -> Health:
     """Tell whether every required model is loaded, warmed and has passed its self-test."""
     if waiting_for := missing(runtime_of(request.scope)):
@@ -45,11 +55,12 @@ router.add_api_route("/readyz", ready, methods=["HEAD"], include_in_schema=False
 
 @router.get(
     "/metrics",
+    summary="Give the metrics",
     response_class=Response,
     responses={
         200: {
             "description": "Every metric of the service.",
-            "content": {"text/plain": {}, "application/openmetrics-text": {}},
+            "content": {kind: {"schema": {"type": "string"}} for kind in _FORMATS},
         }
     },
 )

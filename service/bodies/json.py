@@ -13,7 +13,7 @@ import orjson
 
 from service.bodies import raw
 from service.bodies.rows import check_count, to_rows
-from service.errors import InvalidRowsError, MalformedBodyError
+from service.errors import MAX_FAULTS, InvalidRowsError, MalformedBodyError, together
 from service.specs import Rows, TensorSpec, shape_text
 
 INPUTS: Final = "inputs"
@@ -30,6 +30,10 @@ _PIECE: Final = 1 << 16
 # from here on the garbage collector looks at all lists several times while they are being made,
 # which takes three times as long as making them
 _MANY_LISTS_BYTES: Final = 1 << 18
+
+# what is looked at row by row once something is wrong: 20 ms of work, by either limit
+_SEARCHED_ROWS: Final = 1000
+_SEARCHED_NUMBERS: Final = 1 << 18
 
 
 def parse(
@@ -65,7 +69,7 @@ def parse(
     is_plain = _is_plain(body)
     if is_plain and (packed := _pack(inputs, spec)):
         return raw.parse(packed, spec), document
-    array = _array(inputs, spec, is_plain=is_plain)
+    array = _array_or_faults(inputs, spec, is_plain=is_plain)
     if not is_plain:
         _check_keys(body, document)
     return to_rows(array, spec), document
@@ -153,6 +157,41 @@ def _array(inputs: list[Any], spec: TensorSpec, *, is_plain: bool) -> npt.NDArra
     if array.dtype.kind == "f" and spec.numpy_dtype.kind != "f":
         raise _not_integers(inputs, spec)
     return array
+
+
+def _array_or_faults(inputs: list[Any], spec: TensorSpec, *, is_plain: bool) -> npt.NDArray[Any]:
+    """Make an array of the rows, or say of the first ten that are wrong what is."""
+    try:
+        return _array(inputs, spec, is_plain=is_plain)
+    except InvalidRowsError as fault:
+        raise _faults(inputs, spec, fault) from None
+
+
+def _faults(inputs: list[Any], spec: TensorSpec, first: InvalidRowsError) -> InvalidRowsError:
+    """Look for the first rows that are wrong in whatever way, *first* being one of a kind."""
+    if first.row is None:
+        return first
+    searched = min(_SEARCHED_ROWS, _SEARCHED_NUMBERS // spec.size)
+    start = first.row if first.row >= searched else 0
+    found: list[InvalidRowsError] = []
+    for row in range(start, min(start + searched, len(inputs))):
+        fault = _fault(inputs[row], spec)
+        if fault is not None:
+            fault.row = row
+            found.append(fault)
+        if len(found) == MAX_FAULTS:
+            break
+    # none is wrong by itself where axes are free: then it is the shapes that differ
+    return together(found) if found else first
+
+
+def _fault(values: Any, spec: TensorSpec) -> InvalidRowsError | None:  # noqa: ANN401 - any JSON value
+    """Find out what is wrong with one row, if anything."""
+    try:
+        to_rows(_array([values], spec, is_plain=False), spec)
+    except InvalidRowsError as fault:
+        return fault.with_traceback(None)
+    return None
 
 
 def _in_pieces(values: list[Any], dtype: type[np.float64] | None) -> npt.NDArray[Any]:

@@ -6,7 +6,13 @@ from typing import Final
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from service.errors import InvalidRowsError, MalformedBodyError, TooLargeError
+from service.errors import (
+    MAX_FAULTS,
+    InvalidRowsError,
+    MalformedBodyError,
+    TooLargeError,
+    together,
+)
 
 PART_NAME: Final = b"file"
 
@@ -90,19 +96,28 @@ def parse(body: bytes, content_type: str, *, max_parts: int) -> list[bytes]:
         raise MalformedBodyError("the form does not follow its boundary") from None
     if not collector.is_complete:
         raise MalformedBodyError("the form is cut off")
-    return [_content(part, row) for row, part in enumerate(collector.parts)] or _no_parts()
+    _check_names(collector.parts)
+    return [bytes(part.content) for part in collector.parts] or _no_parts()
 
 
-def _content(part: _Part, row: int) -> bytes:
+def _check_names(parts: list[_Part]) -> None:
+    wrong = [row for row, part in enumerate(parts) if _name(part) != PART_NAME]
+    if wrong:
+        raise together([_wrong_name(row) for row in wrong[:MAX_FAULTS]], len(wrong))
+
+
+def _name(part: _Part) -> bytes | None:
     disposition = part.headers.get(b"content-disposition", b"")
-    if parse_options_header(disposition)[1].get(b"name") != PART_NAME:
-        raise InvalidRowsError(
-            "pictures come in parts named 'file', options as query parameters",
-            row=row,
-            expected="a part named 'file'",
-            received="a part of another name",
-        )
-    return bytes(part.content)
+    return parse_options_header(disposition)[1].get(b"name")
+
+
+def _wrong_name(row: int) -> InvalidRowsError:
+    return InvalidRowsError(
+        "pictures come in parts named 'file', options as query parameters",
+        row=row,
+        expected="a part named 'file'",
+        received="a part of another name",
+    )
 
 
 def _no_parts() -> list[bytes]:

@@ -32,7 +32,7 @@ def parse(body: bytes, spec: TensorSpec, shape: str | None = None) -> Rows:
             return flat.reshape(-1, *spec.item_shape)
     # something is wrong, or must be worked out: the long way says what
     dtype = spec.wire_dtype
-    axes = _axes(shape) if shape is not None else _whole_rows(body, spec)
+    axes = axes_of(shape) if shape is not None else _whole_rows(body, spec)
     promised = prod(axes) * dtype.itemsize
     if promised != len(body):
         raise InvalidRowsError(
@@ -68,7 +68,12 @@ def _whole_rows(body: bytes, spec: TensorSpec) -> tuple[int, ...]:
     return rows, spec.size
 
 
-def _axes(shape: str) -> tuple[int, ...]:
+def axes_of(shape: str) -> tuple[int, ...]:
+    """Read a header ``X-Shape``.
+
+    Raises:
+        MalformedBodyError: It is no list of a few numbers.
+    """
     axes = shape.split(",")
     if len(axes) > _MAX_AXES or not all(a.strip().isdecimal() and len(a) < 12 for a in axes):  # noqa: PLR2004
         raise MalformedBodyError("X-Shape must be numbers separated by commas", expected="2,3,64")

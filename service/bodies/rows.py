@@ -5,7 +5,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from service.errors import InvalidRowsError, MalformedBodyError, TooLargeError
+from service.errors import (
+    MAX_FAULTS,
+    InvalidRowsError,
+    MalformedBodyError,
+    TooLargeError,
+    together,
+)
 from service.specs import Rows, TensorSpec, shape_text
 
 
@@ -14,7 +20,7 @@ def to_rows(array: npt.NDArray[Any], spec: TensorSpec) -> Rows:
 
     Raises:
         InvalidRowsError: Wrong shape, empty batch, a dtype that does not convert, or a value
-            that is not finite or out of the declared range; names the first such row.
+            that is not finite or out of the declared range; names the first such rows.
     """
     if array.ndim > 0 and len(array) == 0:
         raise InvalidRowsError("the batch is empty", expected="at least one row", received="none")
@@ -68,16 +74,24 @@ def expected_shape(spec: TensorSpec) -> str:
 
 
 def _fault(array: npt.NDArray[Any], rows: Rows, spec: TensorSpec) -> InvalidRowsError:
-    """Find out what is wrong with converted *rows*, and in which one first."""
-    overflows = np.isinf(rows) & np.isfinite(array)
-    if overflows.any():
-        return _overflow(overflows, rows.dtype)
+    """Find out what is wrong with converted *rows*, in the first of those that are wrong."""
     low, high = spec.limits
-    flat = rows.reshape(len(rows), -1)
-    bad = ~((flat >= low) & (flat <= high))
-    row = int(bad.any(axis=1).argmax())
-    value = flat[row, bad[row].argmax()]
+    given, flat = array.reshape(len(array), -1), rows.reshape(len(rows), -1)
+    is_bad = ~((flat >= low) & (flat <= high))
+    bad_rows = np.flatnonzero(is_bad.any(axis=1))
+    first = [(int(row), int(is_bad[row].argmax())) for row in bad_rows[:MAX_FAULTS]]
+    faults = [_value_fault(given[place], flat[place], place[0], spec) for place in first]
+    return together(faults, len(bad_rows))
+
+
+def _value_fault(
+    given: np.number[Any], value: np.number[Any], row: int, spec: TensorSpec
+) -> InvalidRowsError:
+    """Say what is wrong with a *value*, which is what became of the one that was *given*."""
+    low, high = spec.limits
     if not np.isfinite(value):
+        if np.isfinite(given):
+            return _overflow(row, spec.numpy_dtype)
         return InvalidRowsError(
             "a value is not finite", row=row, expected="finite numbers", received=str(value)
         )
@@ -85,7 +99,7 @@ def _fault(array: npt.NDArray[Any], rows: Rows, spec: TensorSpec) -> InvalidRows
         "a value is out of the model's declared range",
         row=row,
         expected=f"{low:g} to {high:g}",
-        received="a smaller value" if value < low else "a larger value",
+        received="a smaller value" if float(value) < low else "a larger value",
     )
 
 
@@ -105,12 +119,17 @@ def _converted(array: npt.NDArray[Any], spec: TensorSpec) -> Rows:
     limits = np.iinfo(wanted)
     overflows = (array < limits.min) | (array > limits.max)
     if overflows.any():
-        raise _overflow(overflows, wanted)
+        raise _overflows(overflows, wanted)
     return np.ascontiguousarray(array, dtype=wanted)
 
 
-def _overflow(overflows: npt.NDArray[np.bool_], wanted: np.dtype[Any]) -> InvalidRowsError:
-    row = int(overflows.reshape(len(overflows), -1).any(axis=1).argmax())
+def _overflows(overflows: npt.NDArray[np.bool_], wanted: np.dtype[Any]) -> InvalidRowsError:
+    bad_rows = np.flatnonzero(overflows.reshape(len(overflows), -1).any(axis=1))
+    faults = [_overflow(int(row), wanted) for row in bad_rows[:MAX_FAULTS]]
+    return together(faults, len(bad_rows))
+
+
+def _overflow(row: int, wanted: np.dtype[Any]) -> InvalidRowsError:
     return InvalidRowsError(
         f"a value does not fit into {wanted}", row=row, expected=f"{wanted} without overflow"
     )

@@ -85,17 +85,16 @@ class Calibration:
             raise InvalidRowsError(
                 "false_positive_rate must lie between 0 and 1",
                 expected="0 < false_positive_rate < 1",
-                received=f"{false_positive_rate:g}",
             )
         n = len(scores)
         # ceil((1 - f)(n + 1)), exactly: in floats (1 - 0.1) * 10 is already more than 9
         k = n + 1 - floor(Fraction(repr(false_positive_rate)) * (n + 1))
         if k > n:
             raise InvalidRowsError(
-                f"false_positive_rate {false_positive_rate:g} is rarer than {n} calibration rows"
-                f" can show; the smallest is {_share_of_one(n + 1)}",
+                f"false_positive_rate is rarer than {n} calibration rows can show;"
+                f" the smallest is {_share_of_one(n + 1)}",
                 expected=f"false_positive_rate >= {_share_of_one(n + 1)}",
-                received=f"{false_positive_rate:g}",
+                received="a smaller one",
             )
         return float(scores[k - 1])
 

@@ -95,9 +95,12 @@ def test_a_broken_header_is_400(client, headers):
     problem(answer)
 
 
+@pytest.mark.parametrize("media", [RAW, JSON])
 @pytest.mark.parametrize("shape", ["", "2,", "a,b", "-1,4", "1.5,4", "1," * 20 + "1"])
-def test_a_broken_shape_header_is_400(client, shape):
-    answer = post(client, b"\0" * 16, RAW, x_shape=shape)
+def test_a_broken_shape_header_is_400_whatever_the_body(client, shape, media):
+    body = {RAW: b"\0" * 16, JSON: b'{"inputs": [[0, 0, 0, 0]]}'}[media]
+
+    answer = post(client, body, media, x_shape=shape)
 
     assert answer.status_code == 400
     problem(answer)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import BaseModel
 
 from service.api.errors import STATUS
@@ -25,7 +26,10 @@ PATHS = [
     f"/v1/models/{{model}}{versions}/{operation}"
     for versions, operation in product(("", "/versions/{version}"), OPERATIONS)
 ]
-ERRORS = {"400", "404", "405", "406", "409", "413", "415", "422", "429", "500", "503", "504"}
+ERRORS = {
+    *("400", "404", "405", "406", "408", "409", "413", "414", "415", "422", "429", "431"),
+    *("500", "503", "504"),
+}
 PICTURES = {"image/png", "image/jpeg", "image/webp", "multipart/form-data"}
 
 
@@ -58,6 +62,10 @@ def test_the_document_says_what_it_is(document):
     assert document["info"]["title"] == "Hourglass"
     assert document["info"]["version"]
     assert document["info"]["license"]["identifier"] == "Apache-2.0"
+
+
+def test_the_document_is_valid(document):
+    assert [str(fault) for fault in OpenAPIV31SpecValidator(document).iter_errors()] == []
 
 
 def test_every_path_of_the_contract_is_there(document):
@@ -96,6 +104,7 @@ def test_every_operation_has_a_summary_a_tag_and_described_answers(document):
     for operation in operations(document):
         assert operation["summary"]
         assert operation["tags"]
+        assert {*operation["tags"]} <= {tag["name"] for tag in document["tags"]}
         assert all(answer["description"] for answer in operation["responses"].values())
 
 
@@ -106,6 +115,19 @@ def test_every_parameter_of_a_path_is_declared(document):
             declared = [p for p in operation.get("parameters", []) if p["in"] == "path"]
             assert {each["name"] for each in declared} == wanted
             assert all(each["required"] for each in declared)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_an_operation_and_each_of_its_parameters_is_described(document, path):
+    operation = document["paths"][path]["post"]
+
+    assert operation["description"].endswith(".")
+    assert all(each["description"].endswith(".") for each in operation["parameters"])
+    assert all(
+        header["description"].endswith(".")
+        for answer in operation["responses"].values()
+        for header in answer["headers"].values()
+    )
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -132,6 +154,29 @@ def test_an_answer_to_come_back_later_has_its_header(document, path, status):
 
 
 @pytest.mark.parametrize("path", PATHS)
+def test_an_answer_to_a_wrong_method_names_the_right_one(document, path):
+    assert document["paths"][path]["post"]["responses"]["405"]["headers"]["Allow"]["required"]
+
+
+def test_an_answer_not_to_be_ready_says_when_to_ask_again(document):
+    assert "Retry-After" in document["paths"]["/readyz"]["get"]["responses"]["503"]["headers"]
+
+
+def test_a_query_never_asks_for_null(document):
+    for path in PATHS:
+        for parameter in document["paths"][path]["post"]["parameters"]:
+            assert "anyOf" not in parameter["schema"]
+            assert parameter["schema"]["type"] != "null"
+
+
+def test_every_path_of_ours_gives_the_id_of_the_request(document):
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            for answer in operation["responses"].values():
+                assert path.startswith("/v2") or answer["headers"]["X-Request-ID"]["required"]
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_an_operation_lists_every_body_that_it_takes(document, path):
     body = document["paths"][path]["post"]["requestBody"]
 
@@ -153,8 +198,12 @@ def test_an_operation_lists_its_headers(document, path):
 
     asked = {each["name"] for each in operation["parameters"] if each["in"] == "header"}
     given = operation["responses"]["200"]["headers"].keys()
-    assert {"X-Request-ID", "X-Request-Timeout-Ms", "X-Shape", "Content-Encoding"} <= asked
+    assert asked == {
+        *("X-Request-ID", "X-Request-Timeout-Ms", "X-Shape"),
+        *("Content-Encoding", "Accept-Encoding"),
+    }
     assert {"X-Request-ID", "X-Model-Version", "Server-Timing", "X-Shape", "X-Dtype"} <= given
+    assert {"Content-Encoding", "Vary"} <= given
 
 
 @pytest.mark.parametrize("versions", ["", "/versions/{version}"])
@@ -172,6 +221,11 @@ def test_a_json_body_needs_its_inputs_and_allows_nothing_unknown(document, schem
 
     assert body["required"] == ["inputs"]
     assert body["additionalProperties"] is False
+
+
+def test_pictures_are_not_resized_by_a_json_body(document):
+    assert "resize" not in document["components"]["schemas"]["RowsBody"]["properties"]
+    assert "resize" not in document["components"]["schemas"]["ScoreBody"]["properties"]
 
 
 def test_the_document_is_made_once(client):

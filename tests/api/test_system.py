@@ -164,6 +164,23 @@ def test_the_docs_page_needs_no_other_host(client):
     assert re.findall(r"(?:https?:)?//[\w.]+", page.text) == []
 
 
+def test_nothing_that_the_docs_page_loads_needs_another_host(client):
+    page = client.get("/docs").text
+    style = client.get(re.findall(r'href="([^"]+[.]css)"', page)[0]).text
+
+    assert "@import" not in style
+    assert {link[:5] for link in re.findall(r"url\(['\"]?([^)]*)", style)} <= {"data:"}
+    assert '"validatorUrl": null' in page
+    assert '"layout": "BaseLayout"' in page  # the other one shows a badge of a validator
+
+
+def test_the_docs_page_shows_the_document_of_this_server(client):
+    found = re.findall(r"url: '([^']+)'", client.get("/docs").text)
+
+    assert found == ["/openapi.json"]
+    assert client.get(found[0]).status_code == 200
+
+
 def test_everything_that_the_docs_page_loads_is_there(client):
     page = client.get("/docs").text
     links = re.findall(r'(?:src|href)="([^"#]+)"', page)

@@ -100,5 +100,5 @@ def problem(answer: Any) -> dict[str, Any]:
 
 PROBLEM_FIELDS = (
     *("type", "title", "status", "detail", "request_id"),
-    *("row", "expected", "received"),
+    *("row", "expected", "received", "faults", "faults_total"),
 )

@@ -53,6 +53,11 @@ def sessions(document: str) -> list[Session]:
     return [session for session in found if re.search(r"\bcurl ", session.command)]
 
 
+def python(document: str) -> list[str]:
+    """Find the blocks of Python."""
+    return re.findall(r"^```python\n(.*?)^```", document, re.DOTALL | re.MULTILINE)
+
+
 def _take_command(lines: list[str], prompt: str) -> str:
     """Take a command off the front, with the lines on which it goes on."""
     command = lines.pop(0).removeprefix(prompt)

@@ -1,5 +1,6 @@
 """What the documents promise is there, and what is there is in the documents."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service.api.errors import STATUS
+from service.api.examples import PROBLEMS
+from service.api.schemas import Fault, ProblemDetails
 from service.inference import operations
 from service.metrics import OUTCOMES, REASONS, Metrics
 from service.settings import ENVIRONMENT_PREFIX, Settings
@@ -85,6 +88,25 @@ def test_every_status_is_in_the_table_of_errors(api, status):
     told = [row[0] for row in rows(api)]
 
     assert any(re.search(rf"\b{status}\b", cell) for cell in told)
+
+
+@pytest.mark.parametrize("status", PROBLEMS)
+def test_what_is_said_with_a_status_is_what_the_example_says(api, status):
+    problem = PROBLEMS[status]
+    said = [problem["detail"], problem.get("expected", ""), problem.get("received", "")]
+
+    assert [str(status), *said] in [[*row, "", ""][:4] for row in rows(api)]
+
+
+def test_the_problem_in_the_documents_is_the_example(api):
+    problems = [text for text in re.findall(r"```json\n(.*?)```", api, re.DOTALL) if "urn:" in text]
+
+    assert [json.loads(text) for text in problems] == [PROBLEMS[422]]
+
+
+@pytest.mark.parametrize("field", sorted({*Fault.model_fields, *ProblemDetails.model_fields}))
+def test_every_field_of_a_problem_is_explained(api, field):
+    assert any(f"`{field}`" in row[0] for row in rows(api))
 
 
 @pytest.mark.parametrize("operation", operations.ALL)

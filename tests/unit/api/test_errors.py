@@ -153,7 +153,7 @@ def test_other_errors_say_nothing_of_coming_back(error):
     assert b"retry-after" not in dict(problem_of(error, "id").headers)
 
 
-@pytest.mark.parametrize("letter", ["x", '"', "\n", "é"])
+@pytest.mark.parametrize("letter", ["x", '"', "\n", "\0", "é", "字", "😀", "\ud800"])
 def test_a_problem_of_long_texts_stays_under_four_kilobytes(letter):
     text = letter * 10_000
 

@@ -8,8 +8,10 @@ MODEL ?= mnist-conv
 ARGS ?=
 ENGINE ?= docker
 EXTRAS ?=
+FUZZ := .venv-fuzz
+SECONDS ?= 30
 
-.PHONY: serve test check format cover interop train bench image image-check lock clean help
+.PHONY: serve test check format cover fuzz interop train bench image image-check lock clean help
 .DEFAULT_GOAL := help
 
 help:           ## list the targets
@@ -36,6 +38,9 @@ cover: $(VENV)/dev.stamp  ## the tests with branch coverage, at least 95 %
 	$(BIN)/python -m coverage run -m pytest $(ARGS)
 	$(BIN)/python -m coverage report
 
+fuzz: $(FUZZ)/fuzz.stamp  ## let a fuzzer invent what clients send, SECONDS=30 for all parsers together; ARGS=json for one
+	$(FUZZ)/bin/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
 interop: $(VENV)/dev.stamp  ## the service with the clients of others, in environments of their own, about 2 minutes; ARGS="triton kserve" for some
 	$(BIN)/python -m tests.interop $(ARGS)
 
@@ -58,10 +63,12 @@ lock: $(VENV)/dev.stamp  ## write requirements/*.txt anew from pyproject.toml
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
 	    --upgrade -c requirements/serve.txt pyproject.toml --group dev -o requirements/dev.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
+	    --upgrade -c requirements/serve.txt pyproject.toml --group fuzz -o requirements/fuzz.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
 	    --upgrade -c requirements/serve.txt pyproject.toml --extra cuda --group build -o requirements/cuda.txt
 
 clean:          ## remove the environment and every cache
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(FUZZ) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Hourglass needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
@@ -75,6 +82,14 @@ $(VENV)/serve.stamp: requirements/serve.txt pyproject.toml | $(BIN)/python
 $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/serve.stamp
 	$(PIP) install --require-hashes -r requirements/dev.txt
 	touch $@
+
+# atheris has wheels for few platforms and nobody should have to build it: without it nothing is fuzzed, and that is said
+$(FUZZ)/fuzz.stamp: requirements/serve.txt requirements/fuzz.txt
+	$(PYTHON) -m venv $(FUZZ)
+	$(FUZZ)/bin/python -m pip --disable-pip-version-check -q install --require-hashes -r requirements/serve.txt
+	$(FUZZ)/bin/python -m pip --disable-pip-version-check -q install --only-binary atheris --require-hashes \
+	    -r requirements/fuzz.txt && touch $@ \
+	    || echo "atheris cannot be installed for this Python on this platform; pip says above why"
 
 # PyTorch is not in the lock file: its builds differ by machine, and serving never needs it
 $(VENV)/train.stamp: training/requirements.txt $(VENV)/serve.stamp

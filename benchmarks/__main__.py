@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from benchmarks import coldstart, hotpath, machine, mixed, open_loop, overload
+from benchmarks import coldstart, hotpath, json_cost, machine, mixed, open_loop, overload
 from benchmarks.cases import CONCURRENCIES, grid, is_wanted, layouts
 from benchmarks.closed_loop import ClosedLoop, Samples
 from benchmarks.flames import PICTURE, draw_flames
@@ -77,6 +77,7 @@ def measure(workload: Workload, plan: Plan, patterns: Sequence[str]) -> Results:
     results.hot_path = hotpath.measure(
         workload.repository, pinned, rounds=plan.rounds, patterns=patterns, say=_say
     )
+    results.json_costs = json_cost.measure(pinned, rounds=plan.rounds, patterns=patterns, say=_say)
     results.open_runs = list(
         open_loop.measure(workload, pinned, seconds=plan.open_loop_s, patterns=patterns, say=_say)
     )
@@ -148,7 +149,8 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="PATTERN",
         help="what fits of pinned/MODEL/BODY/CONCURRENCY (or unpinned), cold-start,"
-        " hot-path/MODEL/BODY/CONCURRENCY, open-loop/MODEL/SERVER, overload/MODEL, mixed/MODEL",
+        " hot-path/MODEL/BODY/CONCURRENCY, json/STEP/ROWS, open-loop/MODEL/SERVER,"
+        " overload/MODEL, mixed/MODEL",
     )
     add("--out", type=Path, help=f"folder of the report (default {RESULTS})")
     add("--profile", action="store_true", help="only draw a flame graph of the server, by py-spy")

@@ -6,7 +6,7 @@ from itertools import groupby
 from statistics import median
 from typing import Final
 
-from benchmarks import targets
+from benchmarks import json_cost, targets
 from benchmarks.cases import KINDS, MODELS, Case
 from benchmarks.closed_loop import Samples
 from benchmarks.coldstart import ColdStart
@@ -16,7 +16,7 @@ from benchmarks.mixed import Mixed
 from benchmarks.open_loop import OpenRun
 from benchmarks.overload import Overload
 from benchmarks.plots import Panel, Point, chart
-from benchmarks.sections import hot_path, mixed, overload
+from benchmarks.sections import hot_path, json_alone, mixed, overload
 from benchmarks.servers import BARE, HOURGLASS, USUAL
 from benchmarks.stats import Ratio, Sample, Summary, ratio, summarise
 
@@ -44,6 +44,7 @@ class Results:
     cold_starts: Mapping[str, ColdStart] = field(default_factory=dict)
     open_runs: Sequence[OpenRun] = ()
     hot_path: Costs = field(default_factory=dict)
+    json_costs: json_cost.Costs = field(default_factory=dict)
     overloads: Sequence[Overload] = ()
     mixed: Sequence[Mixed] = ()
 
@@ -57,6 +58,7 @@ def write_report(results: Results, charts: Mapping[str, str]) -> str:
     for layout, cases in groupby(_sorted(samples.cases), key=lambda case: case.layout):
         sections += _closed_loop(layout, list(cases), samples)
     sections += hot_path(results.hot_path)
+    sections += json_alone(results.json_costs)
     sections += _open_loop(results.open_runs)
     sections += overload(results.overloads)
     sections += mixed(results.mixed)

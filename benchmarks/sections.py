@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks import hotpath
+from benchmarks import hotpath, json_cost
 from benchmarks.hotpath import Costs
 from benchmarks.markdown import NOTHING, table
 from benchmarks.mixed import Mixed
@@ -14,6 +14,13 @@ def hot_path(costs: Costs) -> list[str]:
     if not costs:
         return []
     return ["## Hot path, without sockets", hotpath.render(costs)]
+
+
+def json_alone(costs: json_cost.Costs) -> list[str]:
+    """Write what JSON costs a row, without a request around it."""
+    if not costs:
+        return []
+    return ["## JSON alone, rows of 784 float32", json_cost.render(costs)]
 
 
 def overload(runs: Sequence[Overload]) -> list[str]:

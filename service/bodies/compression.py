@@ -75,7 +75,9 @@ def _inflate(body: bytes, window_bits: int, max_bytes: int) -> bytes:
     position = 0
     members = 0
     try:
-        while position < len(body):  # a gzip file may have several members
+        while position < len(body):  # a gzip file may have several members, deflate is one stream
+            if members and window_bits != _GZIP:
+                raise MalformedBodyError("something follows the compressed body")
             members += 1
             if members > _MAX_MEMBERS:
                 raise TooLargeError(

@@ -44,6 +44,17 @@ _DECODER_ERRORS: Final = (
     zlib.error,
 )
 
+# bytes of compressed lines, of which at most 4 MB come out
+_PIECE_BYTES: Final = 4096
+
+# channels by colour type: grey, colours, palette, grey with alpha, colours with alpha
+_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# first column and line, and the steps, of the seven passes of an interlaced PNG
+_PASSES: Final = (
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+)
+
 # a large picture in small segments takes some thousands; each costs a microsecond or more
 _MAX_READS: Final = 100_000
 
@@ -217,6 +228,7 @@ def _check_chunks(data: memoryview) -> None:
     """See that every chunk of a PNG is there and undamaged, to the last one."""
     position = _PNG_SIGNATURE_BYTES
     kind = b""
+    lines = _Lines()
     while kind != b"IEND":
         end = position + 8 + int.from_bytes(data[position : position + 4], "big")
         content = data[position + 4 : end]
@@ -224,7 +236,45 @@ def _check_chunks(data: memoryview) -> None:
         checksum = zlib.crc32(content).to_bytes(4, "big")
         if data[end : end + 4] != checksum:
             raise MalformedBodyError("the picture is broken")
+        lines.take(kind, content[4:])
         position = end + 4
+    lines.check()
+
+
+class _Lines:
+    """Looks whether all lines of a PNG are there; Pillow paints those black that are missing."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj()
+        self._missing: int | None = None  # bytes, once there was a header
+
+    def take(self, kind: bytes, content: memoryview) -> None:
+        """Look at the next chunk."""
+        if (kind == b"IHDR") != (self._missing is None):
+            raise MalformedBodyError("the picture is broken")
+        if self._missing is None:
+            self._missing = _lines_bytes(content)
+        elif kind == b"IDAT":
+            for start in range(0, len(content), _PIECE_BYTES):
+                if self._missing:  # no bytes at most would be no limit
+                    piece = content[start : start + _PIECE_BYTES]
+                    self._missing -= len(self._stream.decompress(piece, self._missing))
+
+    def check(self) -> None:
+        """See that nothing is missing."""
+        if self._missing:
+            raise MalformedBodyError("the picture is broken")
+
+
+def _lines_bytes(header: memoryview) -> int:
+    """Work out how long the lines of a PNG are together, each with its filter's byte."""
+    width, height, depth, kind, _, _, is_interlaced = struct.unpack(">IIBBBBB", header)
+    bits = depth * _CHANNELS[kind]
+    passes = _PASSES if is_interlaced else ((0, 0, 1, 1),)
+    sizes = ((-(-(width - x) // across), -(-(height - y) // down)) for x, y, across, down in passes)
+    return sum(
+        max(0, lines) * (1 + (columns * bits + 7) // 8) for columns, lines in sizes if columns > 0
+    )
 
 
 def _image_spec(spec: TensorSpec) -> ImageSpec:

@@ -108,6 +108,7 @@ def test_the_code_of_the_document_runs(generated, url):
     (code,) = (code for code in documents.python(document) if NAME in code)
     # the model has fewer features here
     there = code.replace(documents.SHOWN_URL, url).replace("784", str(len(ROW)))
+    there = there.replace("mnist-conv", MODEL)
 
     done = subprocess.run(
         [sys.executable, "-c", there],

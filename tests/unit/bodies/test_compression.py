@@ -74,6 +74,13 @@ def test_all_members_of_a_gzip_body_come_out_in_order():
     assert inflated(body, "gzip") == b"one, two"
 
 
+@pytest.mark.parametrize("compress", [zlib.compress, bare], ids=["in zlib", "bare"])
+@pytest.mark.parametrize("more", [b"x", b"\0", None], ids=["a byte", "zero", "another stream"])
+def test_deflate_is_one_stream_with_nothing_behind_it(compress, more):
+    with pytest.raises(MalformedBodyError, match="something follows"):
+        inflated(compress(TEXT) + (more or compress(TEXT)), "deflate")
+
+
 def test_a_member_longer_than_a_piece_comes_out():
     noise = bytes(range(256)) * 2000
     body = zlib.compress(noise, 0)

@@ -463,6 +463,53 @@ def test_a_png_that_is_cut_off_anywhere_is_malformed_though_all_pixels_may_be_th
             parse(data[:length])
 
 
+def lines_png(lines, *, depth=8, kind=0, interlaced=0, width=3, height=2, header=1):
+    """A PNG of 3 x 2 pixels with these lines, each with the byte of its filter."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, interlaced))
+    palette = chunk(b"PLTE", bytes(range(12))) if kind == 3 else b""
+    data = chunk(b"IDAT", zlib.compress(lines))
+    return b"\x89PNG\r\n\x1a\n" + head * header + palette + data + chunk(b"IEND")
+
+
+# depth, colour type, interlaced; and the bytes of all lines
+SHAPES_OF_PNG = [
+    pytest.param(1, 0, 0, 2 * 2, id="one bit"),
+    pytest.param(4, 3, 0, 2 * 3, id="palette"),
+    pytest.param(8, 0, 0, 2 * 4, id="grey"),
+    pytest.param(16, 0, 0, 2 * 7, id="16 bits"),
+    pytest.param(8, 2, 0, 2 * 10, id="colours"),
+    pytest.param(8, 4, 0, 2 * 7, id="grey with alpha"),
+    pytest.param(16, 6, 0, 2 * 25, id="16 bits of colours with alpha"),
+    # passes 1, 4, 6 and 7 have pixels of 3 x 2: 1, 1, 1 and a line of 3
+    pytest.param(8, 0, 1, 2 + 2 + 2 + 4, id="interlaced"),
+]
+
+
+@pytest.mark.parametrize(("depth", "kind", "interlaced", "length"), SHAPES_OF_PNG)
+def test_a_png_with_all_its_lines_is_read(depth, kind, interlaced, length):
+    data = lines_png(b"\0" * length, depth=depth, kind=kind, interlaced=interlaced)
+
+    assert parse(data).shape == (1, 1, 2, 3)
+
+
+@pytest.mark.parametrize(("depth", "kind", "interlaced", "length"), SHAPES_OF_PNG)
+def test_a_png_that_lacks_a_byte_of_its_lines_is_malformed(depth, kind, interlaced, length):
+    """Pillow would paint what is missing black, without a word."""
+    data = lines_png(b"\0" * (length - 1), depth=depth, kind=kind, interlaced=interlaced)
+
+    with pytest.raises(MalformedBodyError, match="broken"):
+        parse(data)
+
+
+def test_a_png_with_more_than_its_lines_is_read():
+    assert parse(lines_png(b"\0" * 100)).shape == (1, 1, 2, 3)
+
+
+def test_a_png_with_two_headers_is_malformed():
+    with pytest.raises(MalformedBodyError, match="broken"):
+        parse(lines_png(b"\0" * 8, header=2))
+
+
 def test_a_png_with_any_damaged_byte_is_malformed():
     data = png(RAMP)
 

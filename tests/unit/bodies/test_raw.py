@@ -105,6 +105,7 @@ def test_the_header_may_be_given_where_the_shape_is_fixed(shape):
         pytest.param("\xb2,2", id="superscript"),
         pytest.param("1,1,1,1,1,1,1,1,1", id="nine axes"),
         pytest.param("1" * 12, id="twelve digits"),
+        pytest.param("2\x1f,2", id="a blank of Unicode"),
         pytest.param("9" * 5000, id="five thousand digits"),
     ],
 )

@@ -11,7 +11,7 @@ EXTRAS ?=
 FUZZ := .venv-fuzz
 SECONDS ?= 30
 
-.PHONY: serve test check format cover fuzz interop train bench image image-check lock clean help
+.PHONY: serve test check format cover fuzz interop train bench slow-clients image image-check lock clean help
 .DEFAULT_GOAL := help
 
 help:           ## list the targets
@@ -49,6 +49,9 @@ train: $(VENV)/train.stamp  ## train, export, calibrate and measure a model: MOD
 
 bench: $(VENV)/serve.stamp  ## measure the service beside others, about 22 minutes; ARGS=--quick to try it out; needs wrk
 	$(BIN)/python -m benchmarks $(ARGS)
+
+slow-clients: $(VENV)/serve.stamp  ## attack a server with 500 slow clients of each kind and look at the others, 4 minutes; needs slowhttptest
+	$(BIN)/python -m benchmarks.slow_clients $(ARGS)
 
 image:          ## build the container image hourglass:cpu; with EXTRAS=cuda hourglass:cuda; ENGINE=podman for podman
 	BUILDAH_FORMAT=docker $(ENGINE) build --build-arg EXTRAS=$(EXTRAS) -t hourglass:$(or $(EXTRAS),cpu) .

@@ -14,6 +14,7 @@ from service.app import create_app
 from service.assembly import SessionFactory
 from service.doctor import examine
 from service.errors import ConfigurationError, HourglassError, PackageError
+from service.inference.memory import return_large_blocks
 from service.logs import configure_logging
 from service.packaging import check_package
 from service.placement import server_device
@@ -47,6 +48,7 @@ def serve(settings: Settings, *, sessions: SessionFactory | None = None) -> int:
         sessions: See *create_app*.
     """
     configure_logging(settings.log_format, settings.log_level)
+    return_large_blocks()
     app = create_app(settings, sessions=sessions)
     lifecycle, delay_s = app.state.lifecycle, settings.drain_delay_ms / 1e3
     # a name, so that what it holds outlives the run: see end_at_once

@@ -6,6 +6,9 @@
     ├── PackageError                  a model on disk cannot be trusted or used
     ├── RequestError                  the sender can mend it
     │   ├── MalformedBodyError        bytes that do not parse
+    │   ├── SlowRequestError          a head that did not come in time
+    │   ├── LongTargetError           a path and query that are too long
+    │   ├── LongHeadError             too many headers, or too long ones
     │   ├── UnknownModelError         no such model or version
     │   ├── NotAcceptableError        no answer format that the client accepts
     │   ├── UnsupportedOperationError this model has no such operation, metric or label
@@ -95,6 +98,18 @@ def together(faults: Sequence[R], total: int | None = None) -> R:
 
 class MalformedBodyError(RequestError):
     """The bytes or headers cannot be parsed as what they claim to be."""
+
+
+class SlowRequestError(RequestError):
+    """The rest of a request did not come in time."""
+
+
+class LongTargetError(RequestError):
+    """Path and query are longer than any that the service knows."""
+
+
+class LongHeadError(RequestError):
+    """The headers are too many or too long."""
 
 
 class UnknownModelError(RequestError):

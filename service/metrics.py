@@ -33,6 +33,7 @@ OUTCOMES: Final = (
     "unavailable",
 )
 REASONS: Final = ("full", "idle", "delay", "drain")
+CUTS: Final = ("head", "body", "unread", "crowded")
 
 # the client library's own buckets start at 5 ms and hide everything a cheap model does
 SECONDS_BUCKETS: Final = tuple(
@@ -250,6 +251,8 @@ class Metrics:
 
     Attributes:
         http_responses: Takes the route's template and the status of every answer.
+        connections: How many are open.
+        cuts: Connections that were closed on their clients, by why.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -262,6 +265,9 @@ class Metrics:
         GCCollector(registry=registry)
         self._http_responses = self._counter("http_responses", "HTTP answers", ("route", "status"))
         self.http_responses = self.notes(self._count_http_responses)
+        self.connections = Gauge("hourglass_connections", "Open connections", registry=registry)
+        cuts = self._counter("connections_cut", "Connections closed on their clients", ("reason",))
+        self.cuts = {reason: cuts.labels(reason) for reason in CUTS}
         self._requests = self._counter(
             "requests", "Requests by how they ended", (*_OPERATION, "outcome")
         )

@@ -9,15 +9,17 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from time import monotonic
 from types import FrameType
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import uvicorn
 
 from service.api.limits import Edge
 from service.api.runtime import Lifecycle
 from service.connection import Connection
+from service.doorkeeper import Doorkeeper, file_limit, places
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -25,17 +27,26 @@ logger = logging.getLogger(__name__)
 # how long an open connection may stay silent after the listener is closed
 LAST_REQUESTS_S: Final = 0.5
 
+# what the kernel takes of an answer before the client has taken any
+UNSENT_MAX_BYTES: Final = 256 * 1024
+
 # whoever restarts the process, and whoever reads its log, should see why (uvicorn takes 3)
 EXIT_DEVICE_LOST: Final = 4
 
 
 def make_config(app: Edge, settings: Settings) -> uvicorn.Config:
-    """Say how uvicorn is to serve *app*; logging is configured already."""
+    """Say how uvicorn is to serve *app*; logging is configured already.
+
+    Raises:
+        ConfigurationError: It may not have as many files open as there are to be connections.
+    """
+    doorkeeper = Doorkeeper(places(settings, file_limit()))
+    connection: Any = partial(Connection, doorkeeper=doorkeeper)  # uvicorn only calls it
     return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        http=Connection,
+        http=connection,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -68,6 +79,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         for server in self.servers:
             for listener in server.sockets:
+                _bound_unsent(listener)
                 host, port = listener.getsockname()[:2]
                 logger.info("listening", extra={"host": host, "port": port})
 
@@ -113,6 +125,16 @@ class Server(uvicorn.Server):
             "the device is lost: requests get 503 and the process ends",
             extra={"delay_s": self._drain_delay_s, "exit_status": EXIT_DEVICE_LOST},
         )
+
+
+def _bound_unsent(listener: socket.socket) -> None:
+    """Let the kernel keep little for clients that read slowly; connections inherit it.
+
+    It would take megabytes of an answer for each of them. What is under way is not counted, so a
+    client that is far away is served as quickly as before.
+    """
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_MAX_BYTES)
 
 
 def end_at_once(status: int) -> NoReturn:

@@ -13,6 +13,7 @@ ENVIRONMENT_PREFIX = "HOURGLASS_"
 
 Count = Annotated[int, Field(ge=1)]
 Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Patience = Annotated[float, Field(gt=0, le=3_600_000)]
 Mebibytes = Annotated[int, Field(ge=0)]
 
 # what a server and a model may say of how runs are made
@@ -91,14 +92,28 @@ class Settings(BaseSettings):
     queue_delay_ms: Milliseconds = Field(
         0, description="How long a batch that is not full waits for company on an idle device."
     )
-    request_timeout_ms: Annotated[float, Field(gt=0, le=3_600_000)] = Field(
+    request_timeout_ms: Patience = Field(
         10_000, description="Deadline of a request, from its first byte to its answer."
+    )
+    header_timeout_ms: Patience = Field(
+        10_000,
+        description="How long the head of a request may take, from the connection or from its"
+        " first byte; and the rest of a body that nobody waits for any more.",
+    )
+    send_timeout_ms: Patience = Field(
+        10_000,
+        description="How long a client may take for each 64 KiB of its answer before it is cut.",
+    )
+    max_connections: Count | Literal["auto"] = Field(
+        "auto",
+        description="Connections at the same time; over further ones only health and metrics are"
+        " answered. auto takes what the limit of open files leaves, up to 10000.",
     )
     max_body_bytes: Count = Field(
         32 * 1024 * 1024, description="Bytes of a body, before and after decompression."
     )
     max_json_bytes: Count = Field(
-        4 * 1024 * 1024,
+        2 * 1024 * 1024,
         description="Bytes of a JSON body; parsing holds up everybody else meanwhile.",
     )
     max_picture_pixels: Count = Field(

@@ -453,11 +453,24 @@ def _process() -> list[Json]:
         _series(
             "Open files and connections",
             [
-                (f"process_open_fds{{{PROCESS}}}", "{{instance}}"),
+                (f"process_open_fds{{{PROCESS}}}", "{{instance}} files"),
+                (f"hourglass_connections{{{PROCESS}}}", "{{instance}} connections"),
                 (f"min(process_max_fds{{{PROCESS}}})", "limit"),
             ],
             log=True,
             overrides=[_coloured("limit", "red")],
+        ),
+        _series(
+            "Connections cut",
+            [
+                (
+                    "sum by (reason) "
+                    f"(rate(hourglass_connections_cut_total{{{PROCESS}}}[$__rate_interval]))",
+                    "{{reason}}",
+                )
+            ],
+            unit="ops",
+            about="Heads and bodies that did not come, answers that nobody read, crowds.",
         ),
         _series(
             "Garbage collections",

@@ -59,11 +59,14 @@ class Express:
     Args:
         plans: Of the ordinary way.
         request_ids: Makes the ids of requests without one.
+
+    Attributes:
+        request_ids: The same.
     """
 
     def __init__(self, plans: Plans, request_ids: RequestIds) -> None:
         self._plans = plans
-        self._request_ids = request_ids
+        self.request_ids = request_ids
         self._heads: dict[bytes, _Head] = {}
         self._changes = -1
 
@@ -84,7 +87,7 @@ class Express:
         batcher = plan.live.autoencoder.batchers.get(plan.operation)
         if batcher is None:
             return None
-        exchange = Exchange(runtime, "POST", head.request_id or self._request_ids.make())
+        exchange = Exchange(runtime, "POST", head.request_id or self.request_ids.make())
         exchange.follow(plan.model, plan.metrics, plan.template)
         exchange.ticket.deadline = exchange.ticket.started + head.timeout_s
         is_taken = _Call(plan, exchange, reply).start(data[end:], batcher)
@@ -123,7 +126,7 @@ class Express:
             plan=plan,
             body_bytes=body_bytes,
             timeout_s=timeout_of(headers, runtime.settings.request_timeout_s),
-            request_id=self._request_ids.theirs(headers),
+            request_id=self.request_ids.theirs(headers),
         )
 
 

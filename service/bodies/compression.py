@@ -13,7 +13,13 @@ _BARE: Final = -zlib.MAX_WBITS
 # what follows a member is copied when it ends, so it is read in pieces; and empty members would
 # cost time without ever reaching the limit
 _PIECE_BYTES: Final = 64 * 1024
+_STEP_BYTES: Final = 1024 * 1024
 _MAX_MEMBERS: Final = 1024
+
+# what is not made for its own sake seldom shrinks to less than a hundredth; where more comes out,
+# and it is much, nobody but an attacker has to wait for the limit of bodies to be reached
+MAX_RATIO: Final = 200
+_RATIO_FROM_BYTES: Final = 4 * 1024 * 1024
 
 # deflate makes at most a thousand bytes of one, so this much is undone within 15 ms
 _QUICK_BYTES: Final = 4 * 1024
@@ -57,7 +63,8 @@ def decompress(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
     Raises:
         UnsupportedMediaError: Another encoding than gzip, deflate or identity.
         MalformedBodyError: The bytes are not of that encoding.
-        TooLargeError: More than *max_bytes* come out, or it has too many members.
+        TooLargeError: More than *max_bytes* come out, or more than 4 MiB that are over 200 times
+            as much as what they come of; or it has too many members.
     """
     match known(encoding):
         case "gzip":
@@ -95,15 +102,25 @@ def _inflate_member(
 ) -> int:
     """Append what one member holds to *out*; gives the position after it."""
     stream = zlib.decompressobj(window_bits)
+    piece = b""
     while not stream.eof:
-        piece = body[position : position + _PIECE_BYTES]
         if not piece:
+            piece = body[position : position + _PIECE_BYTES]
+            position += len(piece)
+        more = stream.decompress(piece, _STEP_BYTES)
+        if not (more or piece or stream.eof):
             raise MalformedBodyError("the compressed body is cut off")
-        out += stream.decompress(piece, max_bytes + 1 - len(out))
-        if len(out) > max_bytes:
-            raise TooLargeError(
-                f"a body may have {max_bytes} bytes after decompression",
-                expected=f"at most {max_bytes} bytes",
-            )
-        position += len(piece) - len(stream.unused_data)
-    return position
+        out += more
+        piece = stream.unconsumed_tail
+        _check_room(len(out), position - len(piece), max_bytes)
+    return position - len(stream.unused_data)
+
+
+def _check_room(size: int, read: int, max_bytes: int) -> None:
+    """Refuse *size* bytes that came of *read* ones where they are too many."""
+    most = min(max_bytes, max(_RATIO_FROM_BYTES, MAX_RATIO * read))
+    if size > most:
+        raise TooLargeError(
+            "the body has too many bytes after decompression",
+            expected=f"at most {max_bytes} bytes, and at most {MAX_RATIO} times what is sent",
+        )

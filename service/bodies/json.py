@@ -12,7 +12,7 @@ import numpy.typing as npt
 import orjson
 
 from service.bodies import raw
-from service.bodies.rows import check_count, to_rows
+from service.bodies.rows import check_count, expected_shape, to_rows
 from service.errors import MAX_FAULTS, InvalidRowsError, MalformedBodyError, together
 from service.specs import Rows, TensorSpec, shape_text
 
@@ -147,6 +147,11 @@ def _array(inputs: list[Any], spec: TensorSpec, *, is_plain: bool) -> npt.NDArra
         # np.array would turn "1.5" and true into numbers without a word
         for row, values in enumerate(inputs):
             _check_numbers(values, row)
+    if spec.is_fixed and _size(inputs[:1]) > max(_PIECE, spec.size):
+        # by so much that it would take long to find out what is known already
+        raise InvalidRowsError(
+            "a row has far too many numbers", row=0, expected=expected_shape(spec)
+        )
     try:
         # integers never pass through floats, unless floats is what they are to become
         array = _in_pieces(inputs, np.float64 if spec.numpy_dtype.kind == "f" else None)

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,10 +15,11 @@ from uvicorn.server import ServerState
 
 from service.api.express import Express
 from service.api.limits import Edge
+from service.api.runtime import STATE, Runtime
 from service.assembly import SessionFactory
 from service.connection import Connection
+from service.doorkeeper import Doorkeeper
 from service.server import make_config
-from service.settings import Settings
 from tests.api.asgi import WITHIN_S, Answer, Server, running
 
 # where asyncio and uvloop ask a protocol to stop writing
@@ -104,7 +106,10 @@ class Line(asyncio.Transport):
 
     def go_on(self) -> None:
         self._is_stalled, self.unread = False, 0
-        self.protocol.resume_writing()
+        if self._is_closing:
+            self.abort()
+        else:
+            self.protocol.resume_writing()
 
     async def answers(self, number: int) -> list[Reply]:
         """Wait until so many answers have come, and give all that have."""
@@ -146,7 +151,21 @@ class Line(asyncio.Transport):
                 self.protocol.pause_writing()
 
     def close(self) -> None:
+        if self.unread:  # like a socket it goes when all that was written has gone
+            self._is_closing = True
+        else:
+            self._end(None)
+
+    def abort(self) -> None:
+        self._is_closing = False
         self._end(None)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+    def take(self, number: int) -> None:
+        """Read so many of the bytes that wait."""
+        self.unread -= number
 
     def is_closing(self) -> bool:
         return self._is_closing
@@ -199,13 +218,20 @@ class Counting:
         await self._app(scope, counted, send)
 
 
+class Long(Connection):
+    """Our protocol without the short way."""
+
+    def _take_short_way(self, data: bytes) -> bool:  # noqa: ARG002 - the original's
+        return False
+
+
 class Port:
     """Where clients connect to a running app.
 
     Args:
         server: The app.
         keep_alive_s: How long a connection may be idle; longer than any test unless given.
-        protocol: What answers on it.
+        protocol: What answers on it; what the server configures unless given.
     """
 
     def __init__(
@@ -213,15 +239,18 @@ class Port:
         server: Server,
         *,
         keep_alive_s: float = LONG_S,
-        protocol: type[HttpToolsProtocol] = Connection,
+        protocol: type[HttpToolsProtocol] | None = None,
     ) -> None:
         self.server = server
         self.state = ServerState()
-        self._protocol = protocol
         self._app = Counting(server.app)
-        self._config = make_config(cast("Edge", self._app), Settings())
+        runtime: Runtime = server.state[STATE]
+        self._config = make_config(cast("Edge", self._app), runtime.settings)
         self._config.timeout_keep_alive = keep_alive_s  # type: ignore[assignment]
         self._config.load()
+        made: Any = self._config.http_protocol_class
+        self._doorkeeper: Doorkeeper = made.keywords["doorkeeper"]
+        self._protocol = protocol or made
 
     @property
     def ordinary(self) -> int:
@@ -234,9 +263,19 @@ class Port:
         return self._app.express
 
     @property
-    def uvicorns_own(self) -> "Port":
-        """The same app behind the protocol that ours is made of."""
-        return Port(self.server, protocol=HttpToolsProtocol)
+    def open(self) -> set[Connection]:
+        """The connections whose time is looked after."""
+        return set(self._doorkeeper._connections)
+
+    @property
+    def ordinary_only(self) -> "Port":
+        """The same app behind our protocol without its short way."""
+        return Port(self.server, protocol=cast("Any", partial(Long, doorkeeper=Doorkeeper(1000))))
+
+    async def look(self, after_s: float) -> None:
+        """Let the server see to everybody's time as if so many seconds had passed."""
+        self._doorkeeper.look(asyncio.get_running_loop().time() + after_s)
+        await asyncio.sleep(0)
 
     async def settled(self) -> None:
         """Wait until every request has its answer, or waits for the rest of its body.

@@ -53,7 +53,9 @@ async def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("costly")
     write_models(folder)
     # what a run takes is no matter here, and in the loop it lets nobody through
-    async with running(folder, run_place="loop", max_queue_wait_ms=60_000) as server:
+    async with running(
+        folder, run_place="loop", max_queue_wait_ms=60_000, max_json_bytes=1 << 23
+    ) as server:
         yield server
 
 

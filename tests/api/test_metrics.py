@@ -26,6 +26,8 @@ MODEL = {"model", "version"}
 OPERATION = MODEL | {"operation"}
 LABELS = {
     "hourglass_http_responses_total": {"route", "status"},
+    "hourglass_connections": set(),
+    "hourglass_connections_cut_total": {"reason"},
     "hourglass_requests_total": OPERATION | {"outcome"},
     "hourglass_rows_total": OPERATION,
     "hourglass_request_seconds_count": OPERATION,

@@ -11,7 +11,7 @@ from service.api.errors import STATUS
 from service.api.examples import PROBLEMS
 from service.api.schemas import Fault, ProblemDetails
 from service.inference import operations
-from service.metrics import OUTCOMES, REASONS, Metrics
+from service.metrics import CUTS, OUTCOMES, REASONS, Metrics
 from service.settings import ENVIRONMENT_PREFIX, Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -76,7 +76,7 @@ def test_the_table_names_no_metric_that_there_is_not(operating):
     assert named == set(METRICS)
 
 
-@pytest.mark.parametrize("word", [*OUTCOMES, *REASONS])
+@pytest.mark.parametrize("word", [*OUTCOMES, *REASONS, *CUTS])
 def test_every_outcome_and_reason_is_explained(operating, word):
     told = " ".join(row[2] for row in rows(operating) if len(row) > 2 and "counter" in row[1])
 

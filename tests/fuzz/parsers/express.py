@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from service.connection import Connection
 from tests import tiny
 from tests.api.asgi import WITHIN_S
 from tests.api.line import Line, Port, listening
@@ -25,13 +24,6 @@ MAX_PIECES = 32
 # what no two answers share
 _ID = re.compile(rb'(?m)(x-request-id: |"request_id":")[0-9a-f]{16}(?=\r$|")')
 _TIMES = re.compile(rb"dur=[0-9.]+")
-
-
-class OrdinaryConnection(Connection):
-    """A connection without the short way."""
-
-    def _take_short_way(self, _: bytes) -> bool:
-        return False
 
 
 class Collecting(Line):
@@ -81,7 +73,7 @@ async def check(port: Port, data: bytes) -> None:
 
 
 async def _compare(port: Port, pieces: list[bytes]) -> None:
-    ordinary = Port(port.server, protocol=OrdinaryConnection)
+    ordinary = port.ordinary_only
     port.express._heads.clear()
     wanted = await _answered(ordinary, pieces)
     for _ in range(ROUNDS):

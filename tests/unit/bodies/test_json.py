@@ -620,3 +620,13 @@ def only_numbers(value):
     assert not isinstance(value, (bool, str, dict, type(None)))
     for inner in value if isinstance(value, list) else ():
         only_numbers(inner)
+
+
+def test_a_row_of_far_too_many_numbers_is_refused_unread():
+    spec = TensorSpec(dtype="float32", shape=(4,))
+    body = b'{"inputs": [[' + b"0," * 100_000 + b"0]]}"
+
+    with pytest.raises(InvalidRowsError, match="far too many") as caught:
+        json.parse(body, spec)
+
+    assert (caught.value.row, caught.value.expected) == (0, "[4]")

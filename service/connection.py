@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from service.api.errors import problem_of
 from service.api.heads import HEADERS_MAX_BYTES, TARGET_MAX_BYTES, check_headers, check_target
 from service.api.limits import Edge
+from service.api.protocol import in_form_of
 from service.api.records import record
 from service.api.responses import WHOLE_ANSWER, Headers
 from service.api.runtime import STATE, Exchange, Runtime
@@ -333,7 +334,9 @@ class Connection(HttpToolsProtocol):
         request_id = self._express.request_ids.of(dict(self.headers or ()))
         exchange = Exchange(self._runtime, "-", request_id)
         exchange.fault = error
-        problem = problem_of(error, request_id.decode())
+        target = cast("bytes | None", self.url) or b""
+        asked = {"path": target.partition(b"?")[0].decode("latin-1")}
+        problem = in_form_of(asked, problem_of(error, request_id.decode()))
         exchange.status = problem.status
         length = (b"content-length", b"%d" % len(problem.body))
         headers = [*problem.headers, length, (b"x-request-id", request_id), _CLOSE]

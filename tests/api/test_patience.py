@@ -431,6 +431,16 @@ class TestRefusals:
 
         assert problem(line.replies[0])["request_id"] == "mine"
 
+    async def test_the_open_inference_protocol_has_its_own_form_of_them(self, port):
+        line = port.connect()
+        line.send(b"GET /v2/health/live HTTP/1.1\r\n\r\n")
+        await line.closed()
+
+        assert line.replies[0].status_code == 400
+        assert line.replies[0].json() == {
+            "error": "a request has exactly one Host (expected one; received 0)"
+        }
+
     @pytest.mark.parametrize(
         ("begun", "piece", "status"),
         [

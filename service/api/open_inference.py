@@ -12,11 +12,11 @@ from typing import Final
 
 from starlette.types import Receive
 
-from service.api.errors import outcome_of
 from service.api.faces import Face, Faces
 from service.api.operations import Answer
 from service.api.outputs import shortest, timing_header
 from service.api.protocol import MODELS, path_of, refuse_method
+from service.api.records import Counted
 from service.api.requests import Watch, read_body, timeout_of
 from service.api.responses import Headers
 from service.api.runtime import Exchange, Scope
@@ -24,7 +24,6 @@ from service.bodies import compression, open_inference
 from service.bodies.negotiation import JSON, RAW, compress_from
 from service.bodies.open_inference import Inquiry, Output, Parameter
 from service.errors import (
-    HourglassError,
     MalformedBodyError,
     TooLargeError,
     UnsupportedMediaError,
@@ -71,18 +70,10 @@ class OpenInference:
             detail = "inference is asked for by POST"
             problem = refuse_method("POST", detail, exchange.request_id.decode())
             return problem.status, problem.headers, problem.body
-        try:
+        with Counted(exchange):
             face = self._faces.find(exchange.runtime.registry, name, version)
             exchange.follow((face.live.name, face.live.version), face.metrics, exchange.route)
-            answer = await self._run(face, exchange, headers, receive)
-        except HourglassError as error:
-            exchange.count(outcome_of(error))
-            raise
-        except BaseException:
-            exchange.count("failed")
-            raise
-        exchange.count("ok")
-        return answer
+            return await self._run(face, exchange, headers, receive)
 
     async def _run(
         self, face: Face, exchange: Exchange, headers: Mapping[bytes, bytes], receive: Receive

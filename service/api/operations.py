@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from starlette.types import Receive
 
-from service.api.errors import make_problem, outcome_of
+from service.api.errors import make_problem
 from service.api.outputs import (
     ARRAYS,
     LARGE_BYTES,
@@ -23,13 +23,14 @@ from service.api.outputs import (
     timing_header,
 )
 from service.api.plans import Plan, Plans, Wish, make_plan, route_of
+from service.api.records import Counted
 from service.api.requests import Watch, timeout_of
 from service.api.responses import Headers
 from service.api.runtime import Exchange, Scope
 from service.bodies.compression import compress
 from service.bodies.negotiation import JSON, PNG
 from service.bodies.picture import check_tiles
-from service.errors import HourglassError, InvalidRowsError
+from service.errors import InvalidRowsError
 from service.inference import operations
 from service.inference.ticket import Ticket
 from service.scoring.verdicts import judge
@@ -63,7 +64,7 @@ class Operations:
         Raises:
             HourglassError: Whatever keeps it from an answer; the edge answers that.
         """
-        try:
+        with Counted(exchange):
             plan = self.plans.find(scope, headers, exchange.runtime.registry.changes)
             if plan is not None and exchange.method == "POST":
                 exchange.follow(plan.model, plan.metrics, plan.template)
@@ -75,15 +76,7 @@ class Operations:
             exchange.ticket.deadline = exchange.ticket.started + timeout_of(
                 headers, exchange.runtime.settings.request_timeout_s
             )
-            answer = await self._run(plan, exchange.ticket, headers, receive)
-        except HourglassError as error:
-            exchange.count(outcome_of(error))
-            raise
-        except BaseException:
-            exchange.count("failed")
-            raise
-        exchange.count("ok")
-        return answer
+            return await self._run(plan, exchange.ticket, headers, receive)
 
     def _make_plan(
         self, exchange: Exchange, scope: Scope, headers: Mapping[bytes, bytes]

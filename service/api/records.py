@@ -1,12 +1,39 @@
-"""The last step of every request: its answer is counted, and logged where that was asked for."""
+"""The last steps of a request: how it ended is counted, and logged where that was asked for."""
 
 import logging
+from types import TracebackType
 from typing import Any
 
+from service.api.errors import outcome_of
 from service.api.runtime import Exchange
 from service.errors import HourglassError
 
 logger = logging.getLogger(__name__)
+
+
+class Counted:
+    """Counts by what a block ends how a request to a model ended; nothing for one to none."""
+
+    __slots__ = ("_exchange",)
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._exchange.count("ok")
+        elif isinstance(error, HourglassError):
+            self._exchange.count(outcome_of(error))
+        else:
+            self._exchange.count("failed")
 
 
 def record(exchange: Exchange) -> None:

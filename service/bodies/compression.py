@@ -122,5 +122,5 @@ def _check_room(size: int, read: int, max_bytes: int) -> None:
     if size > most:
         raise TooLargeError(
             "the body has too many bytes after decompression",
-            expected=f"at most {max_bytes} bytes, and at most {MAX_RATIO} times what is sent",
+            expected=f"at most {most} bytes",
         )

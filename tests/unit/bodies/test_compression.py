@@ -101,7 +101,7 @@ def test_more_than_allowed_is_refused(encoding, compress, size):
     with pytest.raises(TooLargeError, match="after decompression") as caught:
         inflated(compress(bytes(size)), encoding)
 
-    assert str(caught.value.expected).startswith("at most 1000 bytes")
+    assert caught.value.expected == "at most 1000 bytes"
 
 
 def test_the_members_of_a_body_share_the_limit():
@@ -216,7 +216,7 @@ def test_much_that_comes_of_little_is_refused_long_before_the_limit(encoding):
 
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert "200 times" in str(caught.value.expected)
+    assert caught.value.expected == f"at most {4 * mebibyte} bytes"
     assert peak < 16 * mebibyte
 
 

@@ -55,6 +55,7 @@ class Operations:
     def __init__(self) -> None:
         self.plans = Plans()
         self._watch = Watch()
+        self._json_turn = asyncio.Lock()
 
     async def answer(
         self, exchange: Exchange, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
@@ -103,7 +104,7 @@ class Operations:
         try:
             data = await plan.body.read(receive, headers, ticket, self._watch)
             if plan.body.is_costly(len(data), plan.wish.options):
-                rows, wish = await asyncio.to_thread(parse, plan, data)
+                rows, wish = await self._parse_apart(plan, data)
             else:
                 rows, wish = parse(plan, data)
         finally:
@@ -116,6 +117,16 @@ class Operations:
             self._watch.forget(ticket)
         answer = render(plan, wish, result, ticket, errors=errors)
         return answer if isinstance(answer, tuple) else await asyncio.to_thread(answer)
+
+    async def _parse_apart(self, plan: Plan, data: bytes) -> tuple[Rows, Wish]:
+        """Parse in a thread; of JSON, which holds the interpreter, one body at a time.
+
+        With several at it the loop would have to wait for one after the other.
+        """
+        if plan.body.media != JSON:
+            return await asyncio.to_thread(parse, plan, data)
+        async with self._json_turn:
+            return await asyncio.to_thread(parse, plan, data)
 
 
 def _refuse_method(exchange: Exchange) -> Answer:

@@ -24,6 +24,7 @@ from tests.api.wire import JSON, PNG, RAW, url
 
 # an answer in the loop would let one or two through: at its body, and at its run
 MEANWHILE = 5
+TRIES = 5
 
 FEATURES = 512
 
@@ -141,6 +142,15 @@ CASES = {
 @pytest.mark.parametrize("make", CASES.values(), ids=CASES)
 async def test_others_are_answered_meanwhile(server, make):
     costly = make()
+    most = 0
+    for _ in range(TRIES):  # what else the machine does can only make them fewer
+        if most <= MEANWHILE:
+            most = max(most, await answered_meanwhile(server, costly))
+
+    assert most > MEANWHILE
+
+
+async def answered_meanwhile(server, costly: Costly) -> int:
     headers = {"content-type": costly.media, "accept": costly.accept, **costly.headers}
     request = asyncio.create_task(
         server.send("POST", costly.path, Connection([costly.body]), headers)
@@ -152,7 +162,7 @@ async def test_others_are_answered_meanwhile(server, make):
         meanwhile += 1
 
     assert request.result().status_code == costly.status
-    assert meanwhile > MEANWHILE
+    return meanwhile
 
 
 async def test_a_quick_request_lets_hardly_anybody_through(server):

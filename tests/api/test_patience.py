@@ -32,6 +32,9 @@ SETTINGS: dict[str, Any] = {
     "send_timeout_ms": 1e3 * SEND_S,
     "keep_alive_s": KEEP_ALIVE_S,
     "run_place": "loop",
+    # room beside what a client that was cut has left in the queue
+    "max_queue_rows": 1 << 16,
+    "max_queue_wait_ms": 60_000,
 }
 # with runs in threads, where they can be held
 HELD: dict[str, Any] = {**SETTINGS, "run_place": "thread"}

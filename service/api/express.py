@@ -16,7 +16,7 @@ from service.api.errors import outcome_of, problem_of
 from service.api.operations import Answer, parse, render
 from service.api.plans import Plan, Plans
 from service.api.records import record
-from service.api.requests import RequestIds, headers_of, timeout_of
+from service.api.requests import LENGTH_MAX_DIGITS, RequestIds, headers_of, timeout_of
 from service.api.responses import Headers, Reply
 from service.api.runtime import Exchange, Runtime, Scope
 from service.bodies.negotiation import PNG
@@ -31,8 +31,6 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 # heads of honest clients are few; this bounds what the others can make the server keep
 _KEPT_MAX: Final = 1024
 _HEAD_MAX_BYTES: Final = 8192
-# digits of a length that could be one; Python refuses to read thousands of zeros as a number
-_LENGTH_MAX_DIGITS: Final = 18
 
 # a head with one of these asks for more than a body and an answer
 _UNUSUAL: Final = frozenset({b"expect", b"transfer-encoding", b"upgrade", b"connection"})
@@ -116,7 +114,7 @@ class Express:
             and scope["http_version"] == "1.1"
             and _UNUSUAL.isdisjoint(headers)
             and headers.get(b"content-length", b"").isdigit()
-            and len(headers[b"content-length"]) <= _LENGTH_MAX_DIGITS
+            and len(headers[b"content-length"]) <= LENGTH_MAX_DIGITS
         )
         plan = self._plans.find(scope, headers, runtime.registry.changes) if is_usual else None
         body_bytes = int(headers[b"content-length"]) if is_usual else 0

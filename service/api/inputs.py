@@ -99,10 +99,7 @@ class Body:
             ClientGoneError: The connection closes first.
         """
         body = await read_body(receive, headers, ticket, watch, max_bytes=self.max_bytes)
-        if not self.encoding:
-            return body
-        undo = partial(compression.decompress, body, self.encoding, max_bytes=self.max_bytes)
-        return undo() if compression.is_quick(body) else await asyncio.to_thread(undo)
+        return await decoded(body, self.encoding, max_bytes=self.max_bytes)
 
     def parse(self, body: bytes, options: Options) -> tuple[Rows, dict[str, Any]]:
         """Turn it into rows, and the options beside them if it is JSON.
@@ -181,6 +178,18 @@ class _Pictures:
                 fault.row = row
                 found.append(fault.with_traceback(None))
         return together(found)
+
+
+async def decoded(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
+    """Undo a content encoding, empty for none; in a thread where others would have to wait.
+
+    Raises:
+        RequestError: The body is not of it, or too large without it.
+    """
+    if not encoding:
+        return body
+    undo = partial(compression.decompress, body, encoding, max_bytes=max_bytes)
+    return undo() if compression.is_quick(body) else await asyncio.to_thread(undo)
 
 
 def accepted(spec: TensorSpec) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ Pure ASGI: a ``BaseHTTPMiddleware`` would cost more than the rest of a small req
 a client's departure.
 """
 
+import asyncio
 from functools import partial
 
 from fastapi import FastAPI
@@ -33,8 +34,9 @@ class Edge:
 
     def __init__(self, app: FastAPI) -> None:
         self.app = app
-        self._operations = Operations()
-        self._inference = OpenInference()
+        json_turn = asyncio.Lock()
+        self._operations = Operations(json_turn)
+        self._inference = OpenInference(json_turn)
         self._request_ids = RequestIds()
         self.express = Express(self._operations.plans, self._request_ids)
 

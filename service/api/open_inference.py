@@ -13,13 +13,14 @@ from typing import Final
 from starlette.types import Receive
 
 from service.api.faces import Face, Faces
+from service.api.inputs import decoded
 from service.api.operations import Answer
 from service.api.outputs import shortest, timing_header
-from service.api.protocol import MODELS, path_of, refuse_method
+from service.api.protocol import MODELS, refuse_method
 from service.api.records import Counted
-from service.api.requests import Watch, read_body, timeout_of
+from service.api.requests import LENGTH_MAX_DIGITS, Watch, read_body, timeout_of
 from service.api.responses import Headers
-from service.api.runtime import Exchange, Scope
+from service.api.runtime import Exchange, Scope, path_of
 from service.bodies import compression, open_inference
 from service.bodies.negotiation import JSON, RAW, compress_from
 from service.bodies.open_inference import Inquiry, Output, Parameter
@@ -37,8 +38,6 @@ from service.specs import Rows
 _KNOWN_TYPES: Final = frozenset({"", JSON, RAW, "application/x-www-form-urlencoded"})
 
 _JSON_LENGTH: Final = b"inference-header-content-length"
-# digits of a length that could be one; Python refuses to read thousands of zeros as a number
-_LENGTH_MAX_DIGITS: Final = 18
 
 # JSON above this is read in a thread: its numbers would hold everybody else up for too long
 _QUICK_JSON_BYTES: Final = 256 * 1024
@@ -47,9 +46,14 @@ _QUICK_ROWS_BYTES: Final = 1024 * 1024
 
 
 class OpenInference:
-    """The endpoint of ``infer``."""
+    """The endpoint of ``infer``.
 
-    def __init__(self) -> None:
+    Args:
+        json_turn: Held while a large JSON body is parsed, which holds the interpreter.
+    """
+
+    def __init__(self, json_turn: asyncio.Lock) -> None:
+        self._json_turn = json_turn
         self._faces = Faces()
         self._watch = Watch()
 
@@ -86,7 +90,7 @@ class OpenInference:
         try:
             body = _Body(headers, settings)
             data = await body.read(receive, headers, exchange, self._watch)
-            inquiry = await body.parse(data, face)
+            inquiry = await body.parse(data, face, self._json_turn)
         finally:
             ticket.parse_s = perf_counter() - ticket.started
         if inquiry.timeout_s is not None:
@@ -152,12 +156,9 @@ class _Body:
         """
         ticket, limit = exchange.ticket, self._max_bytes
         body = await read_body(receive, headers, ticket, watch, max_bytes=limit)
-        if not self._encoding:
-            return body
-        undo = partial(compression.decompress, body, self._encoding, max_bytes=limit)
-        return undo() if compression.is_quick(body) else await asyncio.to_thread(undo)
+        return await decoded(body, self._encoding, max_bytes=limit)
 
-    async def parse(self, data: bytes, face: Face) -> Inquiry:
+    async def parse(self, data: bytes, face: Face, json_turn: asyncio.Lock) -> Inquiry:
         """Turn it into what the request says.
 
         Raises:
@@ -169,7 +170,10 @@ class _Body:
             return open_inference.parse_raw(data, source, shape=shape, max_rows=max_rows)
         read = partial(open_inference.parse, data, json_bytes, source, max_rows=max_rows)
         is_quick = (len(data) if json_bytes is None else json_bytes) <= _QUICK_JSON_BYTES
-        return read() if is_quick else await asyncio.to_thread(read)
+        if is_quick:
+            return read()
+        async with json_turn:
+            return await asyncio.to_thread(read)
 
 
 def route_of(scope: Scope) -> tuple[str, str | None] | None:
@@ -210,7 +214,7 @@ def _json_length(headers: Mapping[bytes, bytes]) -> int | None:
     text = headers.get(_JSON_LENGTH)
     if text is None:
         return None
-    if not text.isdigit() or len(text) > _LENGTH_MAX_DIGITS:
+    if not text.isdigit() or len(text) > LENGTH_MAX_DIGITS:
         raise MalformedBodyError(
             "Inference-Header-Content-Length must be a whole number",
             expected="the length of the JSON at the beginning of the body",

@@ -48,14 +48,17 @@ _GZIP: Final = (b"content-encoding", b"gzip")
 class Operations:
     """The endpoint of all four operations.
 
+    Args:
+        json_turn: Held while a large JSON body is parsed, which holds the interpreter.
+
     Attributes:
         plans: Of the heads that were asked lately.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, json_turn: asyncio.Lock) -> None:
         self.plans = Plans()
         self._watch = Watch()
-        self._json_turn = asyncio.Lock()
+        self._json_turn = json_turn
 
     async def answer(
         self, exchange: Exchange, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive

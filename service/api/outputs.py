@@ -86,7 +86,7 @@ def rule_headers(rule: Rule) -> Headers:
     """Name measure and threshold of an answer that has no room for them."""
     headers = [(b"x-metric", rule.measure.encode())]
     if rule.threshold is not None:
-        headers.append((b"x-threshold", json.render_number(shortest(rule.threshold))))
+        headers.append((b"x-threshold", json.render(shortest(rule.threshold))))
     return headers
 
 

@@ -12,7 +12,7 @@ from service.api.inputs import FORM, Body
 from service.api.options import Options, ScoreOptions, read_options
 from service.api.outputs import offered
 from service.api.requests import query_of
-from service.api.runtime import Scope
+from service.api.runtime import Scope, path_of
 from service.assembly import LiveModel
 from service.bodies.negotiation import choose, compress_from
 from service.inference import operations
@@ -138,7 +138,7 @@ def _key(scope: Scope, headers: Mapping[bytes, bytes]) -> _Key:
 
 def route_of(scope: Scope) -> Route | None:
     """Read the path; ``None`` when it is not one of an operation."""
-    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    path = path_of(scope)
     if not path.startswith(PREFIX):
         return None
     match path[len(PREFIX) :].split("/"):

@@ -5,18 +5,12 @@ from typing import Any, Final
 import orjson
 
 from service.api.errors import Problem, make_problem
-from service.api.runtime import Scope
+from service.api.runtime import Scope, path_of
 
 ROOT: Final = "/v2"
 MODELS: Final = "/v2/models/"
 
 _JSON: Final = (b"content-type", b"application/json")
-
-
-def path_of(scope: Scope) -> str:
-    """Give the path, without what a proxy or a mount has put before it."""
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))
 
 
 def is_open_inference(scope: Scope) -> bool:

@@ -25,6 +25,9 @@ from service.inference.ticket import Ticket
 # deadline, and rows of a client that left are taken out within twice this
 _LOOK_AFTER_S: Final = 0.02
 
+# digits of a length that could be one; Python refuses to read thousands of zeros as a number
+LENGTH_MAX_DIGITS: Final = 18
+
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 

@@ -126,6 +126,12 @@ class Exchange:
         await send({"type": "http.response.body", "body": body})
 
 
+def path_of(scope: Scope) -> str:
+    """Give the path, without what a proxy or a mount has put before it."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 def runtime_of(scope: Scope) -> Runtime:
     """Find what the lifespan yielded."""
     return cast("Runtime", scope["state"][STATE])

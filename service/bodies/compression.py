@@ -18,7 +18,7 @@ _MAX_MEMBERS: Final = 1024
 
 # what is not made for its own sake seldom shrinks to less than a hundredth; where more comes out,
 # and it is much, nobody but an attacker has to wait for the limit of bodies to be reached
-MAX_RATIO: Final = 200
+_MAX_RATIO: Final = 200
 _RATIO_FROM_BYTES: Final = 4 * 1024 * 1024
 
 # deflate makes at most a thousand bytes of one, so this much is undone within 15 ms
@@ -118,7 +118,7 @@ def _inflate_member(
 
 def _check_room(size: int, read: int, max_bytes: int) -> None:
     """Refuse *size* bytes that came of *read* ones where they are too many."""
-    most = min(max_bytes, max(_RATIO_FROM_BYTES, MAX_RATIO * read))
+    most = min(max_bytes, max(_RATIO_FROM_BYTES, _MAX_RATIO * read))
     if size > most:
         raise TooLargeError(
             "the body has too many bytes after decompression",

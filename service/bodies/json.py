@@ -86,9 +86,9 @@ def _load(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
             gc.enable()
 
 
-def render(fields: Mapping[str, Any]) -> bytes:
-    """Write an object; float32 arrays as the shortest text that reads back as the same number."""
-    return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
+def render(value: object) -> bytes:
+    """Write an object, or a part of one; float32 as the shortest text that reads back the same."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def render_in_pieces(fields: Mapping[str, Any]) -> bytes:
@@ -98,18 +98,14 @@ def render_in_pieces(fields: Mapping[str, Any]) -> bytes:
     """
     parts: list[bytes] = []
     for name, value in fields.items():
-        parts += [b"," if parts else b"{", _dumps(name), b":"]
-        parts += _pieces(value) if isinstance(value, np.ndarray) else [_dumps(value)]
+        parts += [b"," if parts else b"{", render(name), b":"]
+        parts += _pieces(value) if isinstance(value, np.ndarray) else [render(value)]
     return b"".join([*parts, b"}"])
-
-
-def _dumps(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _pieces(array: npt.NDArray[Any]) -> Iterator[bytes]:
     if array.size <= _PIECE:
-        yield _dumps(array)
+        yield render(array)
         return
     step = _PIECE * len(array) // array.size
     separator = b"["
@@ -117,15 +113,10 @@ def _pieces(array: npt.NDArray[Any]) -> Iterator[bytes]:
         yield separator
         separator = b","
         if step:
-            yield _dumps(array[start : start + step])[1:-1]
+            yield render(array[start : start + step])[1:-1]
         else:
             yield from _pieces(array[start])
     yield b"]"
-
-
-def render_number(number: float | np.float32) -> bytes:
-    """Write one number as it would stand in an object."""
-    return orjson.dumps(number, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _pack(inputs: list[Any], spec: TensorSpec) -> bytes | None:

@@ -1,1 +1,1 @@
-"""The HTTP edge: the only package, with ``service.app`` and ``service.cli``, that knows FastAPI."""
+"""The HTTP edge: with ``service.app`` and ``service.server`` all that knows FastAPI."""

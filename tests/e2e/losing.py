@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
-from service.cli import _parser, _settings, serve
+from service.cli import _parser
+from service.commands.console import read_settings
+from service.commands.serve import serve
 from service.inference.providers import Device
 from service.inference.session import OrtSession
 from service.specs import Rows
@@ -62,9 +64,7 @@ def main() -> int:
         session._session = BreakingSession(session._session, device)
         return session
 
-    options = vars(_parser().parse_args())
-    options.pop("command")
-    return serve(_settings(options), sessions=make)
+    return serve(read_settings(vars(_parser().parse_args())), sessions=make)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from service import __version__
-from service.cli import EXIT_FAULT, EXIT_USAGE, main
+from service.cli import main
+from service.commands.console import EXIT_FAULT, EXIT_USAGE
 from service.settings import ENVIRONMENT_PREFIX, Settings
 from tests import tiny
 from tests.unit.test_logs import untouched_logging

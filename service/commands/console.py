@@ -1,0 +1,87 @@
+"""What the commands share: flags of settings, what people read, and exit statuses."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeAlias
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from service.errors import ConfigurationError
+from service.settings import ENVIRONMENT_PREFIX, Settings
+
+EXIT_FAULT: Final = 1
+EXIT_USAGE: Final = 2
+
+Options: TypeAlias = Mapping[str, Any]
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
+
+DEVICE_SETTINGS: Final = tuple(
+    name for name in Settings.model_fields if name.startswith(("device", "intra_op", "cuda"))
+)
+"""What commands that make sessions take."""
+
+
+def say(text: str) -> None:
+    """Print a line of the command's answer."""
+    print(text)  # noqa: T201 - a command speaks to people
+
+
+def complain(text: str) -> None:
+    """Print a line that is no part of the answer: a warning, or why there is none."""
+    print(text, file=sys.stderr)  # noqa: T201 - a command speaks to people
+
+
+def add_command(
+    commands: Commands, name: str, run: Callable[[Options], int], text: str
+) -> argparse.ArgumentParser:
+    """Give ``hourglass`` a command; *text* is its line in the list of them."""
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(command=run)
+    return parser
+
+
+def add_settings(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
+    """Give settings their flags; pydantic checks the value, whether it is typed or inherited."""
+    for name in names:
+        _add_flag(parser, name, Settings.model_fields[name])
+
+
+def read_settings(options: Options) -> Settings:
+    """Join flags and environment, and refuse what is no setting: it would be a typing error.
+
+    Raises:
+        ConfigurationError: A value or a variable is wrong.
+    """
+    known = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(n for n in os.environ if n.startswith(ENVIRONMENT_PREFIX) and n not in known)
+    if unknown:
+        raise ConfigurationError(f"there is no setting {', '.join(unknown)}")
+    flags = {name: value for name, value in options.items() if name in Settings.model_fields}
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(_faults(error))) from error
+
+
+def _add_flag(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
+    default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+    text = f"{field.description} [{ENVIRONMENT_PREFIX}{name.upper()}, default {default}]"
+    action = argparse.BooleanOptionalAction if field.annotation is bool else "store"
+    parser.add_argument(
+        "--" + name.replace("_", "-"),
+        dest=name,
+        default=argparse.SUPPRESS,
+        help=text.replace("%", "%%"),
+        action=action,
+    )
+
+
+def _faults(error: ValidationError) -> list[str]:
+    return [
+        # the first part is the setting; what follows is pydantic's own: a place in a union
+        f"{fault['loc'][0] if fault['loc'] else 'settings'}: {fault['msg']}"
+        for fault in error.errors(include_url=False)
+    ]

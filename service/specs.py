@@ -15,6 +15,9 @@ import numpy.typing as npt
 Rows: TypeAlias = npt.NDArray[Any]
 """An array whose first axis is the batch."""
 
+Width: TypeAlias = float | npt.NDArray[np.float32]
+"""What errors are divided by: one number, or one for each feature, shape ``(features,)``."""
+
 DType: TypeAlias = Literal["float16", "float32", "float64", "uint8", "int8", "int32", "int64"]
 Shape: TypeAlias = tuple[int | None, ...]
 
@@ -55,6 +58,8 @@ class TensorSpec:
         range: Lowest and highest value that makes sense, where the model has such limits.
         image: How to read a row as a picture, for picture models.
         features: Names of the columns, for tabular models with one axis.
+        scale: What one unit of error is, for each feature of a row with one axis whose
+            values have no common range; their standard deviations, say.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = FORBID_UNKNOWN_FIELDS
@@ -64,6 +69,7 @@ class TensorSpec:
     range: tuple[float, float] | None = None
     image: ImageSpec | None = None
     features: tuple[str, ...] | None = None
+    scale: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if any(axis is not None and axis < 1 for axis in self.shape):
@@ -76,6 +82,8 @@ class TensorSpec:
             raise ValueError(f"{len(self.features)} feature names for {shape_text(self.shape)}")
         if self.image is not None:
             self._check_image(self.image)
+        if self.scale is not None:
+            self._check_scale(self.scale)
 
     def _check_image(self, image: ImageSpec) -> None:
         if len(self.shape) != len(image.layout):
@@ -86,6 +94,14 @@ class TensorSpec:
             raise ValueError(f"mode {image.mode} needs {image.channels} channel(s)")
         if self.range is None:
             raise ValueError("a picture needs a value range")
+
+    def _check_scale(self, scale: tuple[float, ...]) -> None:
+        if self.range is not None:
+            raise ValueError("errors are divided by the range or by a scale, not by both")
+        if not all(isfinite(each) and each > 0 for each in scale):
+            raise ValueError("scale must be positive numbers")
+        if self.shape != (len(scale),):
+            raise ValueError(f"{len(scale)} scales for {shape_text(self.shape)}")
 
     @cached_property
     def numpy_dtype(self) -> np.dtype[Any]:
@@ -123,9 +139,11 @@ class TensorSpec:
         """The shape of a row, where it is fixed."""
         return tuple(axis for axis in self.shape if axis is not None)
 
-    @property
-    def width(self) -> float:
-        """Width of the declared value range, 1 where none is declared."""
+    @cached_property
+    def width(self) -> Width:
+        """What errors are divided by: the scale, or the width of the value range, or 1."""
+        if self.scale is not None:
+            return np.array(self.scale, np.float32)
         return self.range[1] - self.range[0] if self.range else 1.0
 
     @cached_property

@@ -127,6 +127,7 @@ _INPUT: Final[dict[str, Any]] = {
     "range": [0.0, 1.0],
     "image": None,
     "features": ["flow", "pressure", "vibration", "temperature"],
+    "scale": None,
     "body_types": _BODY_TYPES,
 }
 
@@ -148,6 +149,7 @@ CARD: Final[dict[str, Any]] = {
         "shape": [2],
         "range": None,
         "features": None,
+        "scale": None,
     },
     "output": {**_INPUT, "body_types": []},
     "output_kind": "reconstruction",

@@ -156,6 +156,9 @@ class CardTensor(BaseModel):
     range: tuple[float, float] | None
     image: dict[str, str] | None
     features: list[str] | None
+    scale: list[float] | None = Field(
+        default=None, description="What errors are divided by, for each feature."
+    )
     body_types: list[str] = Field(default=[], description="Content types that rows may come in.")
 
     @classmethod
@@ -168,6 +171,7 @@ class CardTensor(BaseModel):
             range=spec.range,
             image=image,
             features=list(spec.features) if spec.features else None,
+            scale=list(spec.scale) if spec.scale else None,
             body_types=list(body_types),
         )
 

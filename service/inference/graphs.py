@@ -27,7 +27,7 @@ from onnx import (
 )
 
 from service.errors import PackageError
-from service.specs import Shape, TensorSpec, shape_text
+from service.specs import Shape, TensorSpec, Width, shape_text
 
 INPUT: Final = "input"
 CODE: Final = "code"
@@ -293,12 +293,16 @@ def _reads(node: NodeProto) -> Iterator[str]:
             yield from inner.input
 
 
-def _with_score(model: ModelProto, width: float) -> ModelProto:
+def _with_score(model: ModelProto, width: Width) -> ModelProto:
     """Append the mean squared error of every row, as ``service.scoring.measures`` defines it."""
     scored = ModelProto()
     scored.CopyFrom(model)
     graph = scored.graph
-    constants = {"width": np.float32(width), "flat": np.array([0, -1]), "axes": np.array([1])}
+    constants = {
+        "width": np.asarray(width, np.float32),
+        "flat": np.array([0, -1]),
+        "axes": np.array([1]),
+    }
     graph.initializer.extend(
         numpy_helper.from_array(np.asarray(value), f"{SCORE}/{name}")
         for name, value in constants.items()

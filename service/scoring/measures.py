@@ -1,7 +1,8 @@
 """How far a reconstruction is from its input. One definition each; high is abnormal, always.
 
 The difference is divided by the width of the declared value range, so a score does not
-depend on whether a pixel is written as 0..1 or as 0..255.
+depend on whether a pixel is written as 0..1 or as 0..255; or, where features have units of their
+own, by the scale of each.
 """
 
 from functools import lru_cache
@@ -10,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from service.specs import Rows
+from service.specs import Rows, Width
 
 Scores: TypeAlias = npt.NDArray[np.float32]
 """One score a row, shape ``(rows,)``."""
@@ -25,18 +26,18 @@ def as_score(number: float) -> np.float32:
         return np.float32(number)
 
 
-def feature_errors(x: Rows, reconstruction: Rows, *, width: float = 1.0) -> npt.NDArray[Any]:
+def feature_errors(x: Rows, reconstruction: Rows, *, width: Width = 1.0) -> npt.NDArray[Any]:
     """Give the squared error of every feature, float32, in the shape of *x*.
 
     The mean over a row is its ``mse`` score; a heat map shows these values.
     """
     difference = x.astype(np.float32) - reconstruction.astype(np.float32)
-    if width != 1.0:
-        difference /= np.float32(width)
+    if np.ndim(width) or width != 1.0:
+        difference /= np.asarray(width, np.float32)
     return np.square(difference, out=difference)
 
 
-def mean_squared_error(x: Rows, reconstruction: Rows, *, width: float = 1.0) -> Scores:
+def mean_squared_error(x: Rows, reconstruction: Rows, *, width: Width = 1.0) -> Scores:
     """Score each row by its mean squared reconstruction error.
 
     The mean runs over every axis but the first, so a score does not grow with the size of
@@ -46,7 +47,7 @@ def mean_squared_error(x: Rows, reconstruction: Rows, *, width: float = 1.0) -> 
     Args:
         x: The rows as the client sent them, shape ``(rows, *features)``.
         reconstruction: The model's answer, same shape as *x*.
-        width: Width of the value range that *x* lives in.
+        width: What differences are divided by, see *TensorSpec.width*.
 
     Returns:
         One score a row, shape ``(rows,)``; zero means a perfect reconstruction.

@@ -79,6 +79,7 @@ def test_a_card_describes_the_tensors(client):
         "range": [0, 1],
         "image": {"mode": "L", "layout": "CHW"},
         "features": None,
+        "scale": None,
         "body_types": [
             *("application/json", "application/x-npy", "application/octet-stream"),
             *("image/png", "image/jpeg", "image/webp", "multipart/form-data"),

@@ -254,6 +254,16 @@ class TestTypes:
         assert run(graphs.reconstruct, rows)[0].dtype == rows.dtype
         np.testing.assert_array_equal(run(graphs.score, rows)[0], np.zeros(3, np.float32))
 
+    def test_features_with_scales_of_their_own_are_scored_by_them(self):
+        scale = (1.0, 10.0, 0.5, 2.0)
+        given = spec(4, scale=scale)
+        graphs = from_pair(*tiny.keeping(4, 2), Signature(given, spec(2), given))
+
+        by_hand = np.square(ROWS[:, 2:] / scale[2:]).sum(axis=1) / 4
+        np.testing.assert_allclose(run(graphs.score, ROWS)[0], by_hand, rtol=1e-6)
+        by_numpy = mean_squared_error(ROWS, run(graphs.reconstruct, ROWS)[0], width=given.width)
+        np.testing.assert_allclose(by_numpy, by_hand, rtol=1e-6)
+
     def test_a_byte_picture_is_scored_by_the_width_of_its_range(self):
         given = spec(4, dtype="uint8", range=(0, 255))
         half = tiny.graph(

@@ -1,5 +1,7 @@
 """Specs: what a row may look like, and which descriptions of it make no sense."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings, strategies as st
@@ -255,3 +257,24 @@ def test_values_that_do_not_lie_side_by_side_are_seen_as_they_are(values, step):
     apart = np.array(values, np.float32)[::step]
 
     assert spec.holds(apart) is holds_plainly(spec, apart)
+
+
+def test_errors_are_divided_by_the_range_or_by_a_scale():
+    assert TensorSpec("float32", (2,), range=(-1, 3)).width == 4
+    assert np.array_equal(TensorSpec("float32", (2,), scale=(0.5, 3)).width, [0.5, 3])
+    assert TensorSpec("float32", (2,)).width == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "others", "message"),
+    [
+        ((2,), {"scale": (1.0, 2.0), "range": (0.0, 1.0)}, "not by both"),
+        ((2,), {"scale": (1.0, 0.0)}, "positive"),
+        ((2,), {"scale": (1.0, float("inf"))}, "positive"),
+        ((2,), {"scale": (1.0,)}, "1 scales for [2]"),
+        ((1, 2), {"scale": (1.0, 2.0)}, "2 scales for [1, 2]"),
+    ],
+)
+def test_a_scale_that_makes_no_sense_is_refused(shape, others, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        TensorSpec("float32", shape, **others)

@@ -113,3 +113,11 @@ def test_the_mean_of_the_feature_errors_is_the_score():
 def test_any_number_has_a_nearest_score(number, score):
     assert as_score(number) == score
     assert as_score(number).dtype == np.float32
+
+
+def test_features_with_units_of_their_own_are_divided_by_their_own_scale():
+    rows = np.array([[1.0, 100.0]], np.float32)
+
+    errors = feature_errors(rows, np.zeros_like(rows), width=np.array([1, 100], np.float32))
+
+    assert errors.tolist() == [[1.0, 1.0]]

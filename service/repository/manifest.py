@@ -8,15 +8,22 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 from service.settings import ArenaExtend, ConvolutionSearch, Mebibytes, Threads
-from service.specs import TensorSpec
+from service.specs import DType, Shape, TensorSpec
 
 MODEL_NAME_PATTERN = r"[a-z0-9][a-z0-9_-]{0,62}"
+LAYER_NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 # one plain name: a manifest can never lead out of its folder
 FILE_NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 
 ModelName = Annotated[str, StringConstraints(pattern=f"^{MODEL_NAME_PATTERN}$")]
 FileName = Annotated[str, StringConstraints(pattern=f"^{FILE_NAME_PATTERN}$")]
+LayerName = Annotated[str, StringConstraints(pattern=f"^{LAYER_NAME_PATTERN}$")]
+OutputName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+GRAPH_KINDS = ("encoder", "decoder", "autoencoder")
+_ENCODE_FIELDS = frozenset({"model", "version", "layer", "codes"})
 
 
 class _Part(BaseModel):
@@ -48,6 +55,20 @@ class GraphFiles(_Part):
     def names(self) -> list[str]:
         """The files, in a fixed order."""
         return [name for name in (self.encoder, self.decoder, self.autoencoder) if name]
+
+
+class InnerTensor(_Part):
+    """A tensor inside one of the graph files, and what a row of it looks like."""
+
+    file: Literal["encoder", "decoder", "autoencoder"]
+    tensor: str = Field(description="Its name in the file as it was packed.")
+    dtype: DType
+    shape: Shape = Field(description="Without the batch axis; null is free.")
+
+    @property
+    def spec(self) -> TensorSpec:
+        """What a row of it looks like."""
+        return TensorSpec(self.dtype, self.shape)
 
 
 class FileRecord(_Part):
@@ -202,6 +223,14 @@ class Description(_Part):
         description="Anything but 'reconstruction' (colour from grey, a larger picture) has no"
         " anomaly score.",
     )
+    layers: dict[LayerName, InnerTensor] = Field(
+        default={}, description="Inner tensors that 'encode' gives when they are asked for by name."
+    )
+    further_outputs: dict[OutputName, InnerTensor] = Field(
+        default={},
+        description="What the encoder gives of a row beside its code, a cluster say; fields of the"
+        " answer of 'encode'.",
+    )
     preprocessing: Preprocessing | None = None
     architecture: Architecture | None = None
     training: Training | None = None
@@ -230,6 +259,19 @@ class Description(_Part):
             raise ValueError("'output' must be given exactly when the graphs have one")
         if self.output and self.reconstructs and self.output.shape != self.input.shape:
             raise ValueError("a reconstruction has the shape of the input")
+        return self
+
+    @model_validator(mode="after")
+    def _inner_tensors_lie_in_files(self) -> Self:
+        given = self.graphs.model_dump(include=set(GRAPH_KINDS), exclude_none=True)
+        for name, inner in (self.layers | self.further_outputs).items():
+            if inner.file not in given:
+                raise ValueError(f"'{name}' lies in the {inner.file}, and there is none")
+        for name, inner in self.further_outputs.items():
+            if name in _ENCODE_FIELDS:
+                raise ValueError(f"'{name}' is already a field of the answer of encode")
+            if inner.file == "decoder":
+                raise ValueError(f"'{name}' must come from the encoder's side")
         return self
 
     @property

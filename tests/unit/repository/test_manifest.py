@@ -237,3 +237,31 @@ def test_a_calibrated_model_may_not_ask_for_tf32():
         Manifest.model_validate(
             content(files=files, calibration=calibration, runtime={"cuda_tf32": True})
         )
+
+
+INNER = {"file": "encoder", "tensor": "relu", "dtype": "float32", "shape": [8]}
+
+
+def test_inner_tensors_may_be_named_as_layers_and_further_outputs():
+    cluster = INNER | {"dtype": "int64", "shape": []}
+    manifest = Manifest.model_validate(
+        content(layers={"encoder.0": INNER}, further_outputs={"cluster": cluster})
+    )
+
+    assert manifest.layers["encoder.0"].spec.shape == (8,)
+    assert manifest.further_outputs["cluster"].spec.dtype == "int64"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"layers": {"one": INNER | {"file": "autoencoder"}}}, "there is none"),
+        ({"further_outputs": {"codes": INNER}}, "already a field"),
+        ({"further_outputs": {"one": INNER | {"file": "decoder"}}}, "the encoder's side"),
+        ({"layers": {"../one": INNER}}, "pattern"),
+    ],
+    ids=["no such file", "a field of the answer", "behind the code", "a path"],
+)
+def test_inner_tensors_that_cannot_be_given_are_refused(more, message):
+    with pytest.raises(ValidationError, match=message):
+        Manifest.model_validate(content(**more))

@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -29,16 +30,18 @@ from service.inference.graphs import (
     from_pair,
     from_whole,
 )
+from service.inference.inner import Inner
 from service.inference.invariance import Run, in_fixed_batches
 from service.inference.lane import Lanes
 from service.inference.memory import give_back_memory
+from service.inference.openings import MakeBatcher
 from service.inference.planner import Place
 from service.inference.providers import Device
 from service.inference.session import OrtSession, Session
 from service.metrics import Metrics, ModelMetrics, OperationMetrics
 from service.placement import device_for
 from service.repository.golden import GoldenRows, read_golden_rows
-from service.repository.manifest import Manifest
+from service.repository.manifest import InnerTensor, Manifest
 from service.repository.packages import Package
 from service.scoring.calibration import Calibration, read_calibration
 from service.scoring.verdicts import Rule, choose_rule
@@ -197,11 +200,18 @@ def make_graphs(package: Package) -> Graphs:
     signature = _signature(manifest)
     names = manifest.graphs
     if names.autoencoder is not None:
-        return from_whole(package.files[names.autoencoder], names.code_tensor, signature)
+        whole = package.files[names.autoencoder]
+        return from_whole(whole, names.code_tensor, signature, output=names.output)
     if names.encoder is None:
         raise PackageError("the manifest names no encoder")
     decoder = package.files[names.decoder] if names.decoder else None
-    return from_pair(package.files[names.encoder], decoder, signature)
+    return from_pair(
+        package.files[names.encoder],
+        decoder,
+        signature,
+        code_output=names.code_output,
+        output=names.output,
+    )
 
 
 def is_large(package: Package, join_max_bytes: int = JOIN_MAX_BYTES) -> bool:
@@ -232,7 +242,18 @@ def served_run(session: Session, manifest: Manifest) -> Run:
 
 
 def _signature(manifest: Manifest) -> Signature:
-    return Signature(manifest.input, manifest.code, manifest.output, manifest.reconstructs)
+    return Signature(
+        manifest.input,
+        manifest.code,
+        manifest.output,
+        manifest.reconstructs,
+        layers=_inner(manifest.layers),
+        further=_inner(manifest.further_outputs),
+    )
+
+
+def _inner(named: Mapping[str, InnerTensor]) -> dict[str, Inner]:
+    return {name: Inner(each.file, each.tensor, each.spec) for name, each in named.items()}
 
 
 class _Assembly:
@@ -244,6 +265,7 @@ class _Assembly:
         self._manifest = package.manifest
         self._device = device_for(package.manifest, engine.device)
         self._sessions: dict[str, Session] = {}
+        self._queues: dict[str, list[weakref.ref[Batcher]]] = {}
         self._golden = self._read_golden()
 
     def run(self) -> LiveModel:
@@ -263,7 +285,8 @@ class _Assembly:
                 name: self._batcher(name, session, self._operation_metrics(name))
                 for name, session in self._sessions.items()
             },
-            open_everything=self._opener(everything),
+            later=self._openers(graphs, everything),
+            encoder_layers=graphs.encoder_layers,
         )
         nodes = {name: dict(session.nodes) for name, session in self._sessions.items()}
         provider = next(iter(self._sessions.values())).provider
@@ -294,17 +317,29 @@ class _Assembly:
             session.close()
         self._engine.metrics.remove(self._manifest.name, str(self._manifest.version))
 
-    def _opener(self, everything: bytes | None) -> Callable[[], Batcher] | None:
-        if everything is None:
-            return None
+    def _openers(self, graphs: Graphs, everything: bytes | None) -> dict[str, MakeBatcher]:
+        """Say how to open what is not open from the start, by the names of the queues."""
+        openers: dict[str, MakeBatcher] = {}
+        if everything is not None:
+            openers[operations.INFER] = self._opener(operations.INFER, lambda: everything)
+        if graphs.cut_layers is None:
+            return openers
+        alone = {operations.of_layer(name): (name,) for name in self._manifest.layers}
+        together = {operations.LAYERS: graphs.encoder_layers} if graphs.encoder_layers else {}
+        for queue, names in (alone | together).items():
+            cut = partial(graphs.cut_layers, names)
+            openers[queue] = self._opener(operations.ENCODE, cut)
+        return openers
 
+    def _opener(self, operation: str, make_graph: Callable[[], bytes]) -> MakeBatcher:
+        """Say how to open a graph that counts as *operation*."""
         # its series start now: a model that is closed meanwhile must not start them again
-        metrics = self._operation_metrics(operations.INFER)
+        metrics = self._operation_metrics(operation)
 
-        def open_everything() -> Batcher:
-            session = self._engine.make_session(everything, self._device)
+        def open_late() -> Batcher:
+            session = self._engine.make_session(make_graph(), self._device)
             try:
-                return self._batcher(operations.INFER, session, metrics)
+                return self._batcher(operation, session, metrics)
             except DeviceLostError:
                 self._engine.lost.append(session)
                 self._engine.on_device_lost()
@@ -313,7 +348,7 @@ class _Assembly:
                 session.close()
                 raise
 
-        return open_everything
+        return open_late
 
     def _operation_metrics(self, operation: str) -> OperationMetrics:
         manifest = self._manifest
@@ -341,7 +376,9 @@ class _Assembly:
             place="thread" if is_cuda else engine.place,
             on_device_lost=engine.on_device_lost,
         )
-        _show_queue(batcher, metrics)
+        queues = self._queues.setdefault(operation, [])
+        queues.append(weakref.ref(batcher))
+        _show_queues(queues, metrics)
         return batcher
 
     def _sizes(self, largest: int) -> tuple[list[int], list[int]]:
@@ -394,15 +431,16 @@ class _Assembly:
             return
         tolerance = self._manifest.golden.tolerance
         for operation, session in self._sessions.items():
-            wanted = self._golden.answers.get(_GIVES[operation])
-            if wanted is None:
+            if _GIVES[operation] not in self._golden.answers:
                 raise PackageError(f"the golden rows have no {_GIVES[operation]} to compare with")
-            got = served_run(session, self._manifest)(self._sample(operation))[0]
-            error = np.abs(got.astype(np.float64) - wanted) if got.shape == wanted.shape else None
-            if error is None or not (error <= tolerance * (1 + np.abs(wanted))).all():
-                raise PackageError(
-                    f"'{operation}' does not give the answers stored with the golden rows"
-                )
+            got = served_run(session, self._manifest)(self._sample(operation))
+            # packages from before there were further outputs have no answers for them
+            further = self._manifest.further_outputs if operation == operations.ENCODE else ()
+            for name, answer in zip((_GIVES[operation], *further), got, strict=True):
+                if not self._golden.agrees(name, answer, tolerance):
+                    raise PackageError(
+                        f"'{operation}' does not give the answers stored with the golden rows"
+                    )
 
     def _read_calibration(self) -> Calibration | None:
         facts = self._manifest.calibration
@@ -414,13 +452,14 @@ class _Assembly:
         return calibration
 
 
-def _show_queue(batcher: Batcher, metrics: OperationMetrics) -> None:
-    """Show how many rows wait, without keeping the queue alive.
+def _show_queues(queues: list["weakref.ref[Batcher]"], metrics: OperationMetrics) -> None:
+    """Show how many rows wait for an operation, without keeping its queues alive.
 
     prometheus-client ties a series and its function into a cycle; frozen, it is never collected.
     """
-    seen = weakref.ref(batcher)
-    metrics.queue_rows.set_function(lambda: queue.waiting_rows if (queue := seen()) else 0)
+    metrics.queue_rows.set_function(
+        lambda: sum(queue.waiting_rows for seen in list(queues) if (queue := seen()))
+    )
 
 
 def _plain_row(spec: TensorSpec) -> Rows:

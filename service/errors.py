@@ -11,7 +11,7 @@
     │   ├── LongHeadError             too many headers, or too long ones
     │   ├── UnknownModelError         no such model or version
     │   ├── NotAcceptableError        no answer format that the client accepts
-    │   ├── UnsupportedOperationError this model has no such operation, metric or label
+    │   ├── UnsupportedOperationError this model has no such operation, metric, layer or label
     │   ├── TooLargeError             over the byte, row or pixel limit
     │   ├── UnsupportedMediaError     unknown body type, or not one for this model
     │   └── InvalidRowsError          parsed, but not what the model takes

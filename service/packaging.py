@@ -3,7 +3,7 @@
 import json
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -51,15 +51,31 @@ BATCH_ROWS: Final = 64
 def answers(package: Package, rows: Rows) -> dict[str, Rows]:
     """Give every answer that the model has for *rows*, by tensor name, on the CPU.
 
+    Those of further outputs stand under the names that the manifest gives them.
+
     Raises:
         PackageError: The files are not usable graphs, or fail on the rows.
     """
     graphs = make_graphs(package)
-    if graphs.everything is None:
-        names, graph = [CODE], graphs.encode
-    else:
+    further = package.manifest.further_outputs
+    given: dict[str, Rows] = {}
+    if graphs.everything is not None:
         made = {CODE: graphs.encode, RECONSTRUCTION: graphs.reconstruct, SCORE: graphs.score}
-        names, graph = [name for name, data in made.items() if data], graphs.everything
+        names = [name for name, data in made.items() if data]
+        given = _run(package, graphs.everything, names, rows)
+    if graphs.everything is None or further:
+        given = _run(package, graphs.encode, [CODE, *further], rows) | given
+    if SCORE in given and graphs.decode is not None and is_large(package):
+        # the server runs the graphs of such a model in turn, and scores outside them
+        width = package.manifest.input.width
+        given[SCORE] = mean_squared_error(rows, given[RECONSTRUCTION], width=width)
+    return given
+
+
+def _run(
+    package: Package, graph: bytes | None, names: Sequence[str], rows: Rows
+) -> dict[str, Rows]:
+    """Run one graph on *rows*, and give its outputs by *names*."""
     run = served_run(OrtSession(graph or b"", Device()), package.manifest)
     starts = range(0, len(rows), BATCH_ROWS)
     try:
@@ -69,12 +85,7 @@ def answers(package: Package, rows: Rows) -> dict[str, Rows]:
     if not batches:
         raise PackageError("a package needs at least one golden row")
     outputs = zip(*batches, strict=True)
-    given = {name: np.concatenate(parts) for name, parts in zip(names, outputs, strict=True)}
-    if SCORE in given and graphs.decode is not None and is_large(package):
-        # the server runs the graphs of such a model in turn, and scores outside them
-        width = package.manifest.input.width
-        given[SCORE] = mean_squared_error(rows, given[RECONSTRUCTION], width=width)
-    return given
+    return {name: np.concatenate(parts) for name, parts in zip(names, outputs, strict=True)}
 
 
 def calibrate_package(package: Package, rows: Rows) -> Calibration:

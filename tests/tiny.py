@@ -7,7 +7,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from service.packaging import write_package
-from service.repository.manifest import Description, GraphFiles
+from service.repository.manifest import Description, GraphFiles, InnerTensor
 from service.repository.packages import Location
 from service.specs import ImageSpec, TensorSpec
 
@@ -510,3 +510,56 @@ def write_typed(
         calibration_data="rows of a fixed seed",
         measure_invariance=False,
     )
+
+
+def layered(seed: int = 0) -> tuple[bytes, bytes]:
+    """A pair of random weights: ``x -> h -> r -> z`` of 4, 6, 6 and 2, ``z -> g -> y`` of 2, 6, 4.
+
+    The encoder file has three outputs: ``total``, the sum of the row, the code ``z``, and
+    ``cluster``, the place of the largest of ``r``.
+    """
+    rng = np.random.default_rng(seed)
+
+    def weights(rows: int, columns: int) -> np.ndarray:
+        return rng.normal(size=(rows, columns)).astype(np.float32)
+
+    encoder = graph(
+        [
+            node("MatMul", ["x", "w"], ["h"]),
+            node("Relu", ["h"], ["r"]),
+            node("MatMul", ["r", "v"], ["z"]),
+            node("ArgMax", ["r"], ["cluster"], axis=1, keepdims=0),
+            node("ReduceSum", ["x", "axis"], ["total"], keepdims=0),
+        ],
+        ("x", "float32", [4]),
+        [("total", "float32", []), ("z", "float32", [2]), ("cluster", "int64", [])],
+        {"w": weights(4, 6), "v": weights(6, 2), "axis": np.array([1])},
+    )
+    decoder = graph(
+        [node("MatMul", ["z", "w"], ["g"]), node("MatMul", ["g", "v"], ["y"])],
+        ("z", "float32", [2]),
+        [("y", "float32", [4])],
+        {"w": weights(2, 6), "v": weights(6, 4)},
+    )
+    return encoder, decoder
+
+
+def inner(file: Any, tensor: str, *shape: int | None, dtype: Any = "float32") -> InnerTensor:
+    return InnerTensor(file=file, tensor=tensor, dtype=dtype, shape=shape)
+
+
+def write_layered(models: Path, *, name: str = "layered", **more: Any) -> Location:
+    """A model with layers in both files and two further outputs; see *layered*."""
+    description = {
+        "layers": {
+            "before": inner("encoder", "h", 6),
+            "hidden": inner("encoder", "r", 6),
+            "behind": inner("decoder", "g", 6),
+        },
+        "further_outputs": {
+            "cluster": inner("encoder", "cluster", dtype="int64"),
+            "total": inner("encoder", "total"),
+        },
+    }
+    rows = np.random.default_rng(4).random((4, 4), np.float32)
+    return write(models, layered(), rows, name=name, **(description | more))

@@ -153,6 +153,8 @@ CARD: Final[dict[str, Any]] = {
     },
     "output": {**_INPUT, "body_types": []},
     "output_kind": "reconstruction",
+    "layers": {},
+    "further_outputs": {},
     "code_size": 2,
     "compression_ratio": 2.0,
     "preprocessing": None,

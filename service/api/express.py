@@ -14,6 +14,7 @@ from typing import Final
 
 from service.api.errors import outcome_of, problem_of
 from service.api.operations import Answer, parse, render
+from service.api.outputs import Given
 from service.api.plans import Plan, Plans
 from service.api.records import record
 from service.api.requests import LENGTH_MAX_DIGITS, RequestIds, headers_of, timeout_of
@@ -82,7 +83,7 @@ class Express:
             self._heads.clear()
             return None
         plan = head.plan
-        batcher = plan.live.autoencoder.batchers.get(plan.operation)
+        batcher = plan.live.autoencoder.batchers.get(plan.queue)
         if batcher is None:
             return None
         exchange = Exchange(runtime, "POST", head.request_id or self.request_ids.make())
@@ -168,7 +169,7 @@ class _Call:
                 rows, self._wish = parse(self._plan, data)
             finally:
                 ticket.parse_s = perf_counter() - ticket.started
-            if self._wish.wants_features:
+            if self._wish is not self._plan.wish and self._is_more():
                 return False
             ticket.rows = len(rows)
             batcher.submit(rows, ticket, self._finish)
@@ -176,13 +177,18 @@ class _Call:
             self._fail(error)
         return True
 
+    def _is_more(self) -> bool:
+        """Whether the options in the body ask for another run than those of the head."""
+        return self._wish.wants_features or self._wish.layer != self._plan.wish.layer
+
     def _finish(self, outcome: Outputs | HourglassError) -> None:
         if isinstance(outcome, HourglassError):
             self._fail(outcome)
             return
         exchange = self._exchange
         try:
-            answer = render(self._plan, self._wish, outcome[0], exchange.ticket)
+            given = Given(outcome[0], further=outcome[1:])
+            answer = render(self._plan, self._wish, given, exchange.ticket)
         except Exception as error:  # noqa: BLE001 - nobody else of the batch may suffer from it
             self._fail(error)
             return

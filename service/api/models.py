@@ -80,6 +80,8 @@ def _card(entry: Entry) -> ModelCard:
         code=manifest.code and CardTensor.of(manifest.code, accepted(manifest.code)),
         output=manifest.output and CardTensor.of(manifest.output),
         output_kind=manifest.output_kind,
+        layers=manifest.layers,
+        further_outputs=manifest.further_outputs,
         code_size=size,
         compression_ratio=ratio,
         preprocessing=manifest.preprocessing,

@@ -11,9 +11,10 @@ from service.api.errors import PROBLEM
 from service.api.examples import ANSWERS, AT_PATHS, PROBLEMS, REQUESTS
 from service.api.inputs import FORM, PICTURES
 from service.api.openapi_v2 import add_open_inference
-from service.api.options import Options, ScoreOptions
+from service.api.options import EncodeOptions, Options, ScoreOptions
 from service.api.schemas import (
     CodesAnswer,
+    EncodeBody,
     ProblemDetails,
     ReconstructionsAnswer,
     RowsBody,
@@ -66,8 +67,11 @@ _OPERATIONS: Final[dict[str, tuple[str, str, type[BaseModel], type[BaseModel], b
     operations.ENCODE: (
         "Compress rows to codes",
         "Gives for each row of the model's input its code, the few numbers that the decoder can"
-        " rebuild it from.",
-        RowsBody, CodesAnswer, False,
+        " rebuild it from. With the option `layer`, in the JSON body or in the query, `codes` holds"
+        " what that layer makes of each row instead, and `layer` names it. Where the card lists"
+        " `further_outputs`, a JSON answer without a layer has each as a further field, one value a"
+        " row; as an array the answer holds the codes alone.",
+        EncodeBody, CodesAnswer, False,
     ),
     operations.DECODE: (
         "Rebuild rows from codes",
@@ -99,7 +103,7 @@ ERRORS: Final = {
     405: "Another method; `Allow` names those there are.",
     406: "None of the formats in Accept can be given here.",
     408: "Head or body of the request did not come in time.",
-    409: "The model does not have this operation, metric or label.",
+    409: "The model does not have this operation, metric, layer or label.",
     413: "More bytes, rows or pixels than the server takes.",
     414: "Path and query are too long.",
     415: "Content-Type or Content-Encoding unknown, or not for this model.",
@@ -111,6 +115,11 @@ ERRORS: Final = {
     503: "Not ready, stopping, the model is not loaded, there is no memory for the run, or the"
     " device is lost; `Retry-After` says when to ask again.",
     504: "The deadline passed, in the queue or during the run.",
+}
+
+_OPTIONS: Final[dict[str, type[Options]]] = {
+    operations.ENCODE: EncodeOptions,
+    operations.ANOMALY_SCORE: ScoreOptions,
 }
 
 _OPEN_INFERENCE: Final = "/v2"
@@ -246,7 +255,7 @@ def _parameters(operation: str, *, with_version: bool) -> list[dict[str, Any]]:
     parameters = [
         {"name": name, "in": "path", "required": True, **_PATH_PARAMETERS[name]} for name in names
     ]
-    options = ScoreOptions if operation == operations.ANOMALY_SCORE else Options
+    options = _OPTIONS.get(operation, Options)
     for name, schema in options.model_json_schema()["properties"].items():
         if name != "resize" or operation != operations.DECODE:
             parameters.append(_query_parameter(name, schema))

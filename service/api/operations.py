@@ -16,6 +16,7 @@ from service.api.errors import make_problem
 from service.api.outputs import (
     ARRAYS,
     LARGE_BYTES,
+    Given,
     render_array,
     render_rows,
     render_scores,
@@ -103,7 +104,8 @@ class Operations:
     async def _run(
         self, plan: Plan, ticket: Ticket, headers: Mapping[bytes, bytes], receive: Receive
     ) -> Answer:
-        plan.live.autoencoder.check(plan.operation)
+        plan.live.autoencoder.check_has(plan.operation)
+        plan.live.autoencoder.check_room(plan.queue)
         try:
             data = await plan.body.read(receive, headers, ticket, self._watch)
             if plan.body.is_costly(len(data), plan.wish.options):
@@ -115,10 +117,10 @@ class Operations:
         ticket.rows = len(rows)
         self._watch.waiting(ticket, receive)
         try:
-            result, errors = await _compute(plan, rows, wish, ticket)
+            given = await _compute(plan, rows, wish, ticket)
         finally:
             self._watch.forget(ticket)
-        answer = render(plan, wish, result, ticket, errors=errors)
+        answer = render(plan, wish, given, ticket)
         return answer if isinstance(answer, tuple) else await asyncio.to_thread(answer)
 
     async def _parse_apart(self, plan: Plan, data: bytes) -> tuple[Rows, Wish]:
@@ -158,49 +160,50 @@ def parse(plan: Plan, data: bytes) -> tuple[Rows, Wish]:
     return rows, wish
 
 
-async def _compute(plan: Plan, rows: Rows, wish: Wish, ticket: Ticket) -> tuple[Rows, Rows | None]:
+async def _compute(plan: Plan, rows: Rows, wish: Wish, ticket: Ticket) -> Given:
     """Give what the operation gives, and the error of every feature where it is wanted."""
     model = plan.live.autoencoder
     match plan.operation:
+        case operations.ENCODE if wish.layer is not None:
+            return Given(await model.layer(wish.layer, rows, ticket))
         case operations.ENCODE:
-            return await model.encode(rows, ticket), None
+            codes, *further = await model.encode_further(rows, ticket)
+            return Given(codes, further=further)
         case operations.DECODE:
-            return await model.decode(rows, ticket), None
+            return Given(await model.decode(rows, ticket))
         case operations.RECONSTRUCT:
-            return await model.reconstruct(rows, ticket), None
+            return Given(await model.reconstruct(rows, ticket))
     if wish.wants_features or plan.media == PNG:
-        return await model.score_features(rows, ticket)
-    return await model.score(rows, ticket), None
+        scores, errors = await model.score_features(rows, ticket)
+        return Given(scores, errors=errors)
+    return Given(await model.score(rows, ticket))
 
 
-def render(
-    plan: Plan, wish: Wish, result: Rows, ticket: Ticket, *, errors: Rows | None = None
-) -> Answer | Work:
+def render(plan: Plan, wish: Wish, given: Given, ticket: Ticket) -> Answer | Work:
     """Make the answer of what the model gave, or say how; and feed the score metrics."""
     started = perf_counter()
     if wish.rule is not None:
-        plan.live.metrics.scores.take(result)
-    values = result if errors is None else errors
-    if values.nbytes > LARGE_BYTES and plan.media not in ARRAYS:
-        return lambda: _finish(plan, *_draw(plan, wish, result, errors), ticket, started)
-    headers, body = _draw(plan, wish, result, errors)
+        plan.live.metrics.scores.take(given.result)
+    if given.nbytes > LARGE_BYTES and plan.media not in ARRAYS:
+        return lambda: _finish(plan, *_draw(plan, wish, given), ticket, started)
+    headers, body = _draw(plan, wish, given)
     if plan.compress_from is None or len(body) < plan.compress_from:
         return _finish(plan, headers, body, ticket, started)
     return partial(_finish, plan, headers, body, ticket, started)
 
 
-def _draw(plan: Plan, wish: Wish, result: Rows, errors: Rows | None) -> tuple[Headers, bytes]:
+def _draw(plan: Plan, wish: Wish, given: Given) -> tuple[Headers, bytes]:
     """Put what the model gave into the format that was chosen."""
     live, media, rule = plan.live, plan.media, wish.rule
-    if media in ARRAYS:
-        headers, body = render_array(result, media)
-        if rule is not None:  # an array holds the scores alone
+    if media in ARRAYS:  # which holds codes or scores alone
+        headers, body = render_array(given.result, media)
+        if rule is not None:
             headers = headers + rule_headers(rule)
     elif rule is not None:
-        verdicts = judge(result, rule, live.calibration)
-        return render_scores(verdicts, errors, media, live)
+        verdicts = judge(given.result, rule, live.calibration)
+        return render_scores(verdicts, given.errors, media, live)
     else:
-        return render_rows(result, media, plan.operation, live)
+        return render_rows(given, media, plan.operation, live, layer=wish.layer)
     return headers, body
 
 

@@ -34,6 +34,14 @@ class Options(BaseModel):
     )
 
 
+class EncodeOptions(Options):
+    """What ``encode`` understands beside it."""
+
+    layer: str | None = Field(
+        None, description="A layer that the card lists; it is given instead of the code."
+    )
+
+
 class ScoreOptions(Options):
     """What ``anomaly-score`` understands beside it."""
 

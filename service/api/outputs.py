@@ -1,7 +1,8 @@
 """From rows and scores to answers: what can be given, and how it looks."""
 
+from collections.abc import Sequence
 from functools import cache, lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -43,13 +44,42 @@ def offered(live: LiveModel, operation: str) -> tuple[str, ...]:
     return _WITH_PICTURES
 
 
-def render_rows(rows: Rows, media: str, operation: str, live: LiveModel) -> tuple[Headers, bytes]:
+class Given(NamedTuple):
+    """What a model gave.
+
+    Attributes:
+        result: Codes, reconstructions or scores.
+        errors: The error of every feature, where it was asked for or is to be drawn.
+        further: What stands beside the codes, in the manifest's order.
+    """
+
+    result: Rows
+    errors: Rows | None = None
+    further: Sequence[Rows] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the numbers that are written out."""
+        values = self.result if self.errors is None else self.errors
+        if not self.further:
+            return values.nbytes
+        return values.nbytes + sum(output.nbytes for output in self.further)
+
+
+def render_rows(
+    given: Given, media: str, operation: str, live: LiveModel, *, layer: str | None = None
+) -> tuple[Headers, bytes]:
     """Render the answer of *encode*, *decode* or *reconstruct*, as JSON or as a picture."""
-    if media == JSON:
-        fields = {"model": live.name, "version": live.version, FIELDS[operation]: rows}
-        write = json.render if rows.nbytes <= LARGE_BYTES else json.render_in_pieces
-        return _content(JSON), write(fields)
-    return _content(PNG), picture.render(rows, _output(live))
+    if media != JSON:
+        return _content(PNG), picture.render(given.result, _output(live))
+    fields = {"model": live.name, "version": live.version, FIELDS[operation]: given.result}
+    if layer is not None:
+        fields = {"model": live.name, "version": live.version, "layer": layer}
+        fields[FIELDS[operation]] = given.result
+    elif given.further:
+        fields |= dict(zip(live.manifest.further_outputs, given.further, strict=True))
+    write = json.render if given.nbytes <= LARGE_BYTES else json.render_in_pieces
+    return _content(JSON), write(fields)
 
 
 def render_scores(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from service.api.inputs import FORM, Body
-from service.api.options import Options, ScoreOptions, read_options
+from service.api.options import EncodeOptions, Options, ScoreOptions, read_options
 from service.api.outputs import offered
 from service.api.requests import query_of
 from service.api.runtime import Scope, path_of
@@ -50,10 +50,12 @@ class Wish(NamedTuple):
     Attributes:
         options: Of query and body together.
         rule: What they say of the threshold, for scores.
+        layer: What is wanted instead of the code.
     """
 
     options: Options
-    rule: Rule | None
+    rule: Rule | None = None
+    layer: str | None = None
 
     @property
     def wants_features(self) -> bool:
@@ -70,6 +72,7 @@ class Plan:
         model: Name and version.
         metrics: The operation's series.
         version_header: Names the version that answers.
+        queue: Of the graph that answers, unless the body has more options.
         body: How its body is read.
         media: The format of the answer.
         compress_from: Bytes of an answer from which on it goes out as gzip, if it may.
@@ -82,6 +85,7 @@ class Plan:
     metrics: OperationMetrics
     version_header: tuple[bytes, bytes]
     operation: str
+    queue: str
     live: LiveModel
     body: Body
     media: str
@@ -158,33 +162,40 @@ def make_plan(
         RequestError: The model has not this operation, or the head asks for what cannot be.
     """
     operation = route.operation
-    live.autoencoder.check(operation)
+    live.autoencoder.check_has(operation)
     accept, coding = (
         headers.get(name, b"").decode("latin-1") for name in (b"accept", b"accept-encoding")
     )
     media = choose(accept, offered(live, operation))
     query = query_of(scope)
     body = Body(headers, _input_spec(live, operation), settings)
+    wish = _wish(live, operation, query, {})
     return Plan(
         template=route.template,
         model=(live.name, live.version),
         metrics=live.operation_metrics[operation],
         version_header=(b"x-model-version", live.version.encode()),
         operation=operation,
+        queue=operation if wish.layer is None else operations.of_layer(wish.layer),
         live=live,
         body=body,
         media=media,
         compress_from=compress_from(coding, media),
         query=query,
-        wish=_wish(live, operation, query, {}),
+        wish=wish,
     )
 
 
 def _wish(
     live: LiveModel, operation: str, query: Mapping[str, str], fields: Mapping[str, Any]
 ) -> Wish:
+    if operation == operations.ENCODE:
+        encoding = read_options(EncodeOptions, query, fields)
+        if encoding.layer is not None:
+            live.autoencoder.check_layer(encoding.layer)
+        return Wish(encoding, layer=encoding.layer)
     if operation != operations.ANOMALY_SCORE:
-        return Wish(read_options(Options, query, fields), None)
+        return Wish(read_options(Options, query, fields))
     options = read_options(ScoreOptions, query, fields)
     rule = live.default_rule
     if (options.metric, options.false_positive_rate, options.threshold) != (None, None, None):

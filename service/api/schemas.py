@@ -8,11 +8,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from service.api.options import ScoreOptions
+from service.api.options import EncodeOptions, ScoreOptions
 from service.repository.manifest import (
     Architecture,
     BatchInvariance,
     FileRecord,
+    InnerTensor,
     Preprocessing,
     Quality,
     Training,
@@ -30,16 +31,29 @@ RowList = Annotated[
 
 
 class RowsBody(BaseModel):
-    """Rows of the model's input, or codes for `decode`."""
+    """Rows of the model's input for `reconstruct`, or codes for `decode`."""
 
     model_config = ConfigDict(extra="forbid")
 
     inputs: RowList
 
 
+def _without_resize(schema: dict[str, Any]) -> None:
+    """Tell that there is nothing to resize in numbers."""
+    del schema["properties"]["resize"]
+
+
+class EncodeBody(EncodeOptions):
+    """Rows of the model's input, and perhaps the layer that is wanted."""
+
+    model_config = ConfigDict(json_schema_extra=_without_resize)
+
+    inputs: RowList
+
+
 def _as_beside_numbers(schema: dict[str, Any]) -> None:
     """Tell what holds between the options; and that there is nothing to resize in numbers."""
-    del schema["properties"]["resize"]
+    _without_resize(schema)
     both = {name: {"type": "number"} for name in ("false_positive_rate", "threshold")}
     schema["not"] = {"required": [*both], "properties": both}
 
@@ -57,10 +71,24 @@ class _Answer(BaseModel):
     version: str
 
 
-class CodesAnswer(_Answer):
-    """What `encode` gives."""
+def _no_default(schema: dict[str, Any]) -> None:
+    """Tell of a field that is left out where there is nothing to say, and never null."""
+    schema.pop("default")
 
-    codes: list[list[Any]] = Field(description="One code a row.")
+
+class CodesAnswer(_Answer):
+    """What `encode` gives; the card lists its `further_outputs`, which are fields of it too."""
+
+    model_config = ConfigDict(extra="allow")
+
+    layer: str | SkipJsonSchema[None] = Field(
+        default=None,
+        description="Whose values `codes` holds, where a layer was asked for.",
+        json_schema_extra=_no_default,
+    )
+    codes: list[list[Any] | float] = Field(
+        description="One code a row: a list, or a number where it has no axes."
+    )
 
 
 class ReconstructionsAnswer(_Answer):
@@ -69,11 +97,6 @@ class ReconstructionsAnswer(_Answer):
     reconstructions: list[list[Any]] = Field(
         description="One row a row, in the input's units and layout."
     )
-
-
-def _no_default(schema: dict[str, Any]) -> None:
-    """Tell of a field that is left out where there is nothing to say, and never null."""
-    schema.pop("default")
 
 
 class ScoresAnswer(_Answer):
@@ -239,6 +262,12 @@ class ModelCard(BaseModel):
     code: CardTensor | None
     output: CardTensor | None
     output_kind: str
+    layers: dict[str, InnerTensor] = Field(
+        description="What `encode` gives with the option `layer`."
+    )
+    further_outputs: dict[str, InnerTensor] = Field(
+        description="Further fields of the JSON answer of `encode`."
+    )
     code_size: int | None
     compression_ratio: float | None = Field(description="Bytes of a row by bytes of its code.")
     preprocessing: Preprocessing | None

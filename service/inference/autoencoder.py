@@ -1,19 +1,23 @@
 """One loaded version of a model: its operations, and which graph answers what."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
-from time import perf_counter
+from collections.abc import Collection, Mapping
 from typing import Final, TypeAlias
 
-from service.errors import (
-    DeadlineExceededError,
-    UnavailableError,
-    UnsupportedOperationError,
-)
+from service.errors import UnsupportedOperationError
 from service.inference.batcher import Batcher
 from service.inference.graphs import CODE, RECONSTRUCTION, SCORE, Signature
 from service.inference.jobs import Outputs
-from service.inference.operations import ANOMALY_SCORE, DECODE, ENCODE, INFER, RECONSTRUCT
+from service.inference.openings import MakeBatcher, Openings, leaving
+from service.inference.operations import (
+    ANOMALY_SCORE,
+    DECODE,
+    ENCODE,
+    INFER,
+    LAYERS,
+    RECONSTRUCT,
+    of_layer,
+)
 from service.inference.ticket import Ticket
 from service.scoring.measures import Scores, feature_errors, mean_squared_error
 from service.specs import Rows
@@ -32,8 +36,10 @@ class Autoencoder:
         signature: What the rows look like.
         batchers: By operation. A large model has only ``encode`` and ``decode``, which are then
             run in turn for the other operations.
-        open_everything: Opens the queue of the graph that gives code, reconstruction and score
-            at once; called in a thread at the first request that wants more than one of them.
+        later: Opens further queues at the first request that needs them: ``infer`` of the graph
+            that gives code, reconstruction and score at once, one for each layer by
+            ``operations.of_layer``, and ``layers`` of all those in *encoder_layers* at once.
+        encoder_layers: What the graph of ``layers`` gives, in its order.
     """
 
     def __init__(
@@ -41,13 +47,14 @@ class Autoencoder:
         signature: Signature,
         batchers: Mapping[str, Batcher],
         *,
-        open_everything: Callable[[], Batcher] | None = None,
+        later: Mapping[str, MakeBatcher] | None = None,
+        encoder_layers: Collection[str] = (),
     ) -> None:
         self.signature = signature
         self._batchers = dict(batchers)
-        self._open_everything = open_everything
-        self._opening: asyncio.Task[None] | None = None
-        self._is_leaving = False
+        self._openings = Openings(self._batchers, later or {})
+        self._has_everything = INFER in self._openings
+        self._encoder_layers = tuple(encoder_layers)
         self._operations = _possible(signature, batchers)
 
     @property
@@ -68,20 +75,73 @@ class Autoencoder:
             OverloadedError: The queue is full.
             UnavailableError: It is being unloaded.
         """
+        self.check_has(operation)
+        self.check_room(operation)
+
+    def check_has(self, operation: str) -> None:
+        """See that this model has *operation*.
+
+        Raises:
+            UnsupportedOperationError: It has not; names those that it has.
+            UnavailableError: It is being unloaded.
+        """
         if not self._batchers:
-            raise _leaving()
+            raise leaving()
         if operation not in self._operations:
             raise UnsupportedOperationError(
                 f"the model has no operation '{operation}'",
                 expected=" or ".join(self.operations),
                 received=operation,
             )
-        if operation in self._batchers:
-            self._batchers[operation].check_room()
+
+    def check_room(self, queue: str) -> None:
+        """See that *queue* has room for a row, if it is open.
+
+        Raises:
+            OverloadedError: It is full.
+        """
+        if queue in self._batchers:
+            self._batchers[queue].check_room()
+
+    def check_layer(self, layer: str) -> None:
+        """See that this model has *layer*.
+
+        Raises:
+            UnsupportedOperationError: It has not; names those that it has.
+        """
+        layers = self.signature.layers
+        if not layers:
+            raise UnsupportedOperationError("the model has no layers", expected="no layer")
+        if layer not in layers:
+            raise UnsupportedOperationError(
+                "the model has no such layer", expected=" or ".join(layers)
+            )
 
     async def encode(self, rows: Rows, ticket: Ticket) -> Codes:
         """Compress rows of the input to codes."""
         return (await self._run(ENCODE, rows, ticket))[0]
+
+    async def encode_further(self, rows: Rows, ticket: Ticket) -> Outputs:
+        """Give the codes and, from the same run, the further outputs in the manifest's order."""
+        return await self._run(ENCODE, rows, ticket)
+
+    async def layer(self, layer: str, rows: Rows, ticket: Ticket) -> Rows:
+        """Give what a layer makes of rows of the input."""
+        self.check_has(ENCODE)
+        self.check_layer(layer)
+        return (await self._run_late(of_layer(layer), rows, ticket))[0]
+
+    async def layers(self, rows: Rows, ticket: Ticket) -> Mapping[str, Rows]:
+        """Give all layers of the encoder's side at once, by name; in one run.
+
+        Raises:
+            UnsupportedOperationError: There is none.
+        """
+        self.check_has(ENCODE)
+        if not self._encoder_layers:
+            raise UnsupportedOperationError("the model has no layers on the encoder's side")
+        results = await self._run_late(LAYERS, rows, ticket)
+        return dict(zip(self._encoder_layers, results, strict=True))
 
     async def decode(self, codes: Codes, ticket: Ticket) -> Reconstructions:
         """Rebuild rows from codes."""
@@ -105,11 +165,11 @@ class Autoencoder:
         """Give the bits of *score*, and the squared error of every feature."""
         self.check(ANOMALY_SCORE)
         width = self.signature.input.width
-        if self._open_everything is None:
+        if not self._has_everything:
             reconstruction = await self.reconstruct(rows, ticket)
             scores = mean_squared_error(rows, reconstruction, width=width)
         else:
-            *_, reconstruction, scores = await self._everything(rows, ticket)
+            *_, reconstruction, scores = await self._run_late(INFER, rows, ticket)
         return scores, feature_errors(rows, reconstruction, width=width)
 
     async def infer(
@@ -119,8 +179,8 @@ class Autoencoder:
 
         In one run; a large model has a second for its decoder, and is scored by NumPy.
         """
-        if INFER in self._batchers or self._open_everything is not None:
-            results = await self._everything(rows, ticket)
+        if self._has_everything:
+            results = await self._run_late(INFER, rows, ticket)
             names = [_OUTPUTS[name] for name in self._operations if name in _OUTPUTS]
             return dict(zip(names, results, strict=True))
         codes = await self.encode(rows, ticket)
@@ -133,7 +193,7 @@ class Autoencoder:
 
     async def drain(self) -> None:
         """Refuse newcomers and answer everybody who is in."""
-        self._is_leaving = True
+        self._openings.leave()
         last = self._batchers.get(DECODE)
         first = [batcher for batcher in self._batchers.values() if batcher is not last]
         await asyncio.gather(*(batcher.drain() for batcher in first))
@@ -143,47 +203,25 @@ class Autoencoder:
 
     def close(self) -> None:
         """Drop every session; the objects themselves are frozen and would keep them alive."""
-        self._is_leaving = True
+        self._openings.close()
         for batcher in self._batchers.values():
             batcher.close()
         self._batchers.clear()
-        self._open_everything = None
 
     async def _run(self, operation: str, rows: Rows, ticket: Ticket) -> Outputs:
         batcher = self._batchers.get(operation)
         if batcher is None:
             self.check(operation)
-            raise _leaving()  # closed since the request came in
+            raise leaving()  # closed since the request came in
         return await batcher.run(rows, ticket)
 
-    async def _everything(self, rows: Rows, ticket: Ticket) -> Outputs:
-        if INFER not in self._batchers:
-            await self._wait_for_everything(ticket)
-        return await self._run(INFER, rows, ticket)
-
-    async def _wait_for_everything(self, ticket: Ticket) -> None:
-        """Wait until the queue is open, as long as the deadline allows.
-
-        A request that leaves meanwhile does not take the opening with it.
-        """
-        if self._opening is None:
-            if self._is_leaving or self._open_everything is None:
-                raise _leaving()
-            self._opening = asyncio.create_task(self._open(self._open_everything))
-        in_time, _ = await asyncio.wait([self._opening], timeout=_left_s(ticket))
-        if not in_time:
-            raise DeadlineExceededError("the deadline passed while a graph was being opened")
-        in_time.pop().result()
-
-    async def _open(self, make: Callable[[], Batcher]) -> None:
-        try:
-            batcher = await asyncio.to_thread(make)
-        finally:
-            self._opening = None
-        if self._is_leaving:
-            batcher.close()
-        else:
-            self._batchers[INFER] = batcher
+    async def _run_late(self, queue: str, rows: Rows, ticket: Ticket) -> Outputs:
+        if queue not in self._batchers:
+            await self._openings.wait_for(queue, ticket)
+        batcher = self._batchers.get(queue)
+        if batcher is None:
+            raise leaving()
+        return await batcher.run(rows, ticket)
 
 
 def _possible(signature: Signature, batchers: Collection[str]) -> tuple[str, ...]:
@@ -195,12 +233,3 @@ def _possible(signature: Signature, batchers: Collection[str]) -> tuple[str, ...
         ANOMALY_SCORE: ANOMALY_SCORE in batchers or (in_turn and signature.reconstructs),
     }
     return tuple(operation for operation, possible in can.items() if possible)
-
-
-def _left_s(ticket: Ticket) -> float | None:
-    left_s = max(0.0, ticket.deadline - perf_counter())
-    return left_s if left_s < float("inf") else None
-
-
-def _leaving() -> UnavailableError:
-    return UnavailableError("the model is being unloaded")

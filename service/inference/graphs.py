@@ -4,9 +4,10 @@ Whatever the files call their tensors, the graphs made here call them ``input``,
 ``reconstruction`` and ``score``.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -19,15 +20,23 @@ from google.protobuf.message import DecodeError
 from onnx import (
     GraphProto,
     ModelProto,
-    NodeProto,
     TensorProto,
-    ValueInfoProto,
     helper,
     numpy_helper,
 )
 
 from service.errors import PackageError
-from service.specs import Shape, TensorSpec, Width, shape_text
+from service.inference.cutting import all_nodes, bodies, extract, needs
+from service.inference.inner import (
+    FURTHER,
+    LAYER,
+    Inner,
+    expose,
+    expose_code,
+    keep_one_output,
+)
+from service.inference.promises import expect
+from service.specs import TensorSpec, Width
 
 INPUT: Final = "input"
 CODE: Final = "code"
@@ -43,11 +52,14 @@ class Graphs:
     """The graphs of one model, serialised; ``None`` where the model cannot have one.
 
     Attributes:
-        encode: ``input`` -> ``code``.
+        encode: ``input`` -> ``code`` and the further outputs, in the order of the manifest.
         decode: ``code`` -> ``reconstruction``.
         reconstruct: ``input`` -> ``reconstruction``.
         score: ``input`` -> ``score``, so that one float a row leaves the device.
         everything: ``input`` -> all of ``code``, ``reconstruction`` and ``score`` that exist.
+        cut_layers: Makes the graph ``input`` -> layers, of their names. Not made before somebody
+            asks: each holds the weights again, and few of many layers are ever asked for.
+        encoder_layers: The layers of the encoder's side.
     """
 
     encode: bytes | None = None
@@ -55,16 +67,31 @@ class Graphs:
     reconstruct: bytes | None = None
     score: bytes | None = None
     everything: bytes | None = None
+    cut_layers: Callable[[Sequence[str]], bytes] | None = None
+    encoder_layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What the manifest promises of the tensors, and whether the output is the input again."""
+    """What the manifest promises of the tensors, and whether the output is the input again.
+
+    Attributes:
+        layers: Inner tensors that are given alone, by their names.
+        further: Inner tensors that are given beside the code, by their names.
+    """
 
     input: TensorSpec
     code: TensorSpec | None
     output: TensorSpec | None
     reconstructs: bool = True
+    layers: Mapping[str, Inner] = field(default_factory=dict)
+    further: Mapping[str, Inner] = field(default_factory=dict)
+
+    @property
+    def inner(self) -> dict[str, Inner]:
+        """All of them, by the names of the outputs that they become."""
+        named = [(LAYER, self.layers), (FURTHER, self.further)]
+        return {kind + name: each for kind, some in named for name, each in some.items()}
 
 
 @contextmanager
@@ -79,46 +106,68 @@ def _refusing_damage() -> Iterator[None]:
 
 
 @_refusing_damage()
-def from_pair(encoder: bytes, decoder: bytes | None, signature: Signature) -> Graphs:
+def from_pair(
+    encoder: bytes,
+    decoder: bytes | None,
+    signature: Signature,
+    *,
+    code_output: str | None = None,
+    output: str | None = None,
+) -> Graphs:
     """Make the graphs of a model that comes as an encoder and perhaps a decoder.
+
+    Args:
+        encoder: The file.
+        decoder: The file, where there is one.
+        signature: What the manifest promises.
+        code_output: Which output of the encoder is the code, where it has several.
+        output: Which output of the decoder is the reconstruction, where it has several.
 
     Raises:
         PackageError: A file is not a usable graph, or does not do what *signature* says.
     """
     encode = _load(encoder, "encoder")
-    _rename(encode, _ends(encode, INPUT, CODE))
+    _name_ends(encode, "encoder", (INPUT, CODE), signature, chosen=code_output)
     if decoder is None:
         return _cut(encode, signature)
     decode = _load(decoder, "decoder")
-    _rename(decode, _ends(decode, CODE, RECONSTRUCTION))
+    _name_ends(decode, "decoder", (CODE, RECONSTRUCTION), signature, chosen=output)
     _expect(encode, CODE, signature.code)
     _expect(decode, CODE, signature.code)
     return _cut(_join(encode, decode), signature)
 
 
 @_refusing_damage()
-def from_whole(autoencoder: bytes, code_tensor: str | None, signature: Signature) -> Graphs:
+def from_whole(
+    autoencoder: bytes,
+    code_tensor: str | None,
+    signature: Signature,
+    *,
+    output: str | None = None,
+) -> Graphs:
     """Make the graphs of a model that comes as one file, cut at *code_tensor* where it has one.
 
     With skip connections around the code there is no decoder to cut out: ``decode`` is ``None``.
+
+    Args:
+        autoencoder: The file.
+        code_tensor: The code's name in it; it may be an output of the file.
+        signature: What the manifest promises.
+        output: Which output is the reconstruction, where there are several.
 
     Raises:
         PackageError: The file is not a usable graph, or does not do what *signature* says.
     """
     model = _load(autoencoder, "autoencoder")
-    names = _ends(model, INPUT, RECONSTRUCTION)
-    if code_tensor is not None:
-        inner = f"autoencoder/{code_tensor}"
-        _expose(model, inner)
-        names[inner] = CODE
-    _rename(model, names)
+    ends = (INPUT, RECONSTRUCTION)
+    _name_ends(model, "autoencoder", ends, signature, chosen=output, code=code_tensor)
     return _cut(model, signature)
 
 
 def has_control_flow(graph: bytes) -> bool:
     """Whether a node holds a graph of its own (If, Loop, Scan), so that its time may vary."""
     model = onnx.load_model_from_string(graph)
-    return any(True for node in model.graph.node for _ in _bodies(node))
+    return any(True for node in model.graph.node for _ in bodies(node))
 
 
 def _load(data: bytes, part: str) -> ModelProto:
@@ -155,16 +204,26 @@ def _opset(model: ModelProto) -> int:
     return max((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), default=0)
 
 
-def _ends(model: ModelProto, source: str, target: str) -> dict[str, str]:
-    """Map the names of the one input and the one output to their public names."""
-    inputs, outputs = model.graph.input, model.graph.output
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise PackageError(
-            f"a graph has {len(inputs)} inputs and {len(outputs)} outputs instead of one each"
-        )
-    if inputs[0].name == outputs[0].name:
+def _name_ends(
+    model: ModelProto,
+    part: str,
+    ends: tuple[str, str],
+    signature: Signature,
+    *,
+    chosen: str | None = None,
+    code: str | None = None,
+) -> None:
+    """Give input, output and the code inside their public names, and make outputs of the rest."""
+    inner = {each.name for each in signature.inner.values()}
+    taken = inner if code is None else {*inner, f"{part}/{code}"}
+    keep_one_output(model.graph, None if chosen is None else f"{part}/{chosen}", taken)
+    names = {model.graph.input[0].name: ends[0], model.graph.output[0].name: ends[1]}
+    if len(names) == 1:
         raise PackageError("a graph gives its input back without a node")
-    return {inputs[0].name: source, outputs[0].name: target}
+    if code is not None:
+        names |= expose_code(model, f"{part}/{code}", CODE)
+    expose(model, part, signature.inner)
+    _rename(model, names)
 
 
 def _rename(model: ModelProto, names: dict[str, str]) -> None:
@@ -172,23 +231,9 @@ def _rename(model: ModelProto, names: dict[str, str]) -> None:
     graph = model.graph
     for value in [*graph.input, *graph.output, *graph.value_info]:
         value.name = names.get(value.name, value.name)
-    for node in _all_nodes(graph):
+    for node in all_nodes(graph):
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
-
-
-def _all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    for node in graph.node:
-        yield node
-        for body in _bodies(node):
-            yield from _all_nodes(body)
-
-
-def _bodies(node: NodeProto) -> Iterator[GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
@@ -197,7 +242,7 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
     for node in graph.node:
         for attribute in node.attribute:
             yield from [attribute.t, *attribute.tensors]
-        for body in _bodies(node):
+        for body in bodies(node):
             yield from _tensors(body)
 
 
@@ -208,19 +253,13 @@ def _join(encode: ModelProto, decode: ModelProto) -> ModelProto:
     first.ir_version = second.ir_version = max(first.ir_version, second.ir_version)
     try:
         return onnx.compose.merge_models(
-            first, second, io_map=[(CODE, CODE)], outputs=[CODE, RECONSTRUCTION]
+            first,
+            second,
+            io_map=[(CODE, CODE)],
+            outputs=[value.name for model in (first, second) for value in model.graph.output],
         )
     except ValueError as error:
         raise PackageError("encoder and decoder cannot be joined at the code") from error
-
-
-def _expose(model: ModelProto, tensor: str) -> None:
-    """Make an inner tensor an output, with the type that shape inference finds for it."""
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    known = {value.name: value for value in graph.value_info}
-    if tensor not in known:
-        raise PackageError("the graph has no inner tensor of the name given as code_tensor")
-    model.graph.output.append(known[tensor])
 
 
 def _cut(whole: ModelProto, signature: Signature) -> Graphs:
@@ -233,64 +272,44 @@ def _cut(whole: ModelProto, signature: Signature) -> Graphs:
     ]:
         if name == INPUT or name in outputs:
             _expect(whole, name, spec)
-    encode = _extract(whole, INPUT, [CODE]) if CODE in outputs else None
+    graphs = _with_layers(whole, signature) if signature.layers else Graphs()
+    if CODE in outputs:
+        further = [FURTHER + name for name in signature.further]
+        graphs = replace(graphs, encode=extract(whole, INPUT, [CODE, *further]))
     if RECONSTRUCTION not in outputs:
-        return Graphs(encode=encode)
-    has_decoder = CODE in outputs and INPUT not in _needs(whole.graph, [RECONSTRUCTION], stop=CODE)
+        return graphs
+    has_decoder = CODE in outputs and INPUT not in needs(whole.graph, [RECONSTRUCTION], stop=CODE)
     scored = _with_score(whole, signature.input.width) if signature.reconstructs else whole
-    return Graphs(
-        encode=encode,
-        decode=_extract(whole, CODE, [RECONSTRUCTION]) if has_decoder else None,
-        reconstruct=_extract(whole, INPUT, [RECONSTRUCTION]),
-        score=_extract(scored, INPUT, [SCORE]) if signature.reconstructs else None,
-        everything=_extract(scored, INPUT, _outputs(scored)),
+    return replace(
+        graphs,
+        decode=extract(whole, CODE, [RECONSTRUCTION]) if has_decoder else None,
+        reconstruct=extract(whole, INPUT, [RECONSTRUCTION]),
+        score=extract(scored, INPUT, [SCORE]) if signature.reconstructs else None,
+        everything=extract(scored, INPUT, _outputs(scored)),
     )
+
+
+def _with_layers(whole: ModelProto, signature: Signature) -> Graphs:
+    encoding = needs(whole.graph, [CODE], stop=INPUT)
+
+    def leads_to_code(layer: str) -> bool:
+        return needs(whole.graph, [layer], stop=INPUT) - {layer} <= encoding
+
+    encoder_side = [
+        name
+        for name, inner in signature.layers.items()
+        if inner.part == "encoder" or leads_to_code(LAYER + name)
+    ]
+    return Graphs(cut_layers=partial(_cut_layers, whole), encoder_layers=tuple(encoder_side))
+
+
+def _cut_layers(whole: ModelProto, names: Sequence[str]) -> bytes:
+    return extract(whole, INPUT, [LAYER + name for name in names])
 
 
 def _outputs(model: ModelProto) -> list[str]:
     found = {value.name for value in model.graph.output}
     return [name for name in (CODE, RECONSTRUCTION, SCORE) if name in found]
-
-
-def _extract(model: ModelProto, source: str, outputs: list[str]) -> bytes:
-    """Keep what *outputs* need; ONNX Runtime would compute the rest, asked for or not.
-
-    ``onnx.utils.Extractor`` does not see what the bodies of nodes read from around them.
-    """
-    graph = model.graph
-    needed = _needs(graph, outputs, stop=source)
-    ends = {value.name: value for value in [*graph.input, *graph.output]}
-    part = helper.make_graph(
-        [node for node in graph.node if not needed.isdisjoint(node.output)],
-        graph.name,
-        [ends[source]],
-        [ends[name] for name in outputs],
-        [tensor for tensor in graph.initializer if tensor.name in needed],
-        sparse_initializer=[t for t in graph.sparse_initializer if t.values.name in needed],
-    )
-    made = helper.make_model(part, opset_imports=model.opset_import, ir_version=model.ir_version)
-    data: bytes = made.SerializeToString()
-    return data
-
-
-def _needs(graph: GraphProto, targets: list[str], *, stop: str) -> set[str]:
-    """Names that *targets* depend on, themselves included, not looking behind *stop*."""
-    makers = {name: node for node in graph.node for name in node.output}
-    found: set[str] = set()
-    pending = [*targets]
-    while pending:
-        name = pending.pop()
-        if name and name not in found and name != stop:  # an optional tensor has no name
-            found.add(name)
-            pending.extend(_reads(makers[name]) if name in makers else ())
-    return found
-
-
-def _reads(node: NodeProto) -> Iterator[str]:
-    yield from node.input
-    for body in _bodies(node):
-        for inner in _all_nodes(body):
-            yield from inner.input
 
 
 def _with_score(model: ModelProto, width: Width) -> ModelProto:
@@ -324,28 +343,6 @@ def _with_score(model: ModelProto, width: Width) -> ModelProto:
 
 
 def _expect(model: ModelProto, name: str, spec: TensorSpec | None) -> None:
-    """See that a public tensor has the manifest's dtype and shape and a free batch axis."""
-    values: Iterable[ValueInfoProto] = [*model.graph.input, *model.graph.output]
-    tensor = next(value for value in values if value.name == name).type.tensor_type
-    if spec is None:
-        raise PackageError(f"the manifest does not describe the {name}")
-    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    if dtype != spec.numpy_dtype:
-        raise PackageError(f"the {name} is {dtype} in the graph, {spec.dtype} in the manifest")
-    if not tensor.shape.dim:
-        raise PackageError(f"the {name} has no batch axis in the graph, or no shape at all")
-    batch, *axes = (d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
-    if batch is not None:
-        raise PackageError(f"the {name} has a batch axis fixed at {batch}")
-    if not _compatible(tuple(axes), spec.shape):
-        raise PackageError(
-            f"a row of {name} is {shape_text(tuple(axes))} in the graph,"
-            f" {shape_text(spec.shape)} in the manifest"
-        )
-
-
-def _compatible(graph: Shape, manifest: Shape) -> bool:
-    """A graph may leave an axis open that the manifest knows, never the other way round."""
-    return len(graph) == len(manifest) and all(
-        found in {None, promised} for found, promised in zip(graph, manifest, strict=True)
-    )
+    """See that a public tensor is what the manifest says."""
+    values = [*model.graph.input, *model.graph.output]
+    expect(next(value for value in values if value.name == name), name, spec)

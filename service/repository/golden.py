@@ -19,6 +19,18 @@ class GoldenRows:
     rows: Rows
     answers: Mapping[str, Rows]
 
+    def agrees(self, name: str, answer: Rows, tolerance: float) -> bool:
+        """Whether *answer* is the stored one, if there is one; whole numbers must be the same."""
+        wanted = self.answers.get(name)
+        if wanted is None:
+            return True
+        if answer.shape != wanted.shape:
+            return False
+        if answer.dtype.kind != "f":
+            return np.array_equal(answer, wanted)
+        error = np.abs(answer.astype(np.float64) - wanted)
+        return bool((error <= tolerance * (1 + np.abs(wanted))).all())
+
     def to_bytes(self) -> bytes:
         """Write them as an npz file."""
         buffer = io.BytesIO()

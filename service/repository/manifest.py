@@ -24,6 +24,8 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 GRAPH_KINDS = ("encoder", "decoder", "autoencoder")
 _ENCODE_FIELDS = frozenset({"model", "version", "layer", "codes"})
+# of the archive of golden rows, and what NumPy's writer calls its own arguments
+_GOLDEN_NAMES = frozenset({"input", "code", "reconstruction", "score", "file", "allow_pickle"})
 
 
 class _Part(BaseModel):
@@ -39,6 +41,15 @@ class GraphFiles(_Part):
     code_tensor: str | None = Field(
         default=None, description="Name of the code inside the autoencoder file, where it has one."
     )
+    code_output: str | None = Field(
+        default=None,
+        description="Which output of the encoder file is the code, where it has several.",
+    )
+    output: str | None = Field(
+        default=None,
+        description="Which output of the decoder or autoencoder file is the reconstruction, where"
+        " it has several.",
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -49,6 +60,10 @@ class GraphFiles(_Part):
             raise ValueError("a decoder alone has nothing to encode with")
         if self.code_tensor is not None and self.autoencoder is None:
             raise ValueError("code_tensor belongs to an autoencoder file")
+        if self.code_output is not None and self.encoder is None:
+            raise ValueError("code_output belongs to an encoder file")
+        if self.output is not None and not (self.decoder or self.autoencoder):
+            raise ValueError("output belongs to a decoder or autoencoder file")
         return self
 
     @property
@@ -264,12 +279,17 @@ class Description(_Part):
     @model_validator(mode="after")
     def _inner_tensors_lie_in_files(self) -> Self:
         given = self.graphs.model_dump(include=set(GRAPH_KINDS), exclude_none=True)
-        for name, inner in (self.layers | self.further_outputs).items():
+        inner_tensors = [*self.layers.items(), *self.further_outputs.items()]
+        if inner_tensors and self.code is None:
+            raise ValueError("inner tensors are given by 'encode', and the graphs have no code")
+        for name, inner in inner_tensors:
             if inner.file not in given:
                 raise ValueError(f"'{name}' lies in the {inner.file}, and there is none")
         for name, inner in self.further_outputs.items():
             if name in _ENCODE_FIELDS:
                 raise ValueError(f"'{name}' is already a field of the answer of encode")
+            if name in _GOLDEN_NAMES:
+                raise ValueError(f"'{name}' has a meaning beside the golden rows")
             if inner.file == "decoder":
                 raise ValueError(f"'{name}' must come from the encoder's side")
         return self

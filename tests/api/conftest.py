@@ -67,6 +67,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _write_pictures(folder, rng)
     _write_integers(folder)
     _write_flawless(folder)
+    tiny.write_layered(folder)
     return folder
 
 

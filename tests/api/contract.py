@@ -21,7 +21,9 @@ def specialised(document: dict[str, Any], card: dict[str, Any]) -> dict[str, Any
     document = copy.deepcopy(document)
     for path, methods in document["paths"].items():
         for operation in methods.values():
-            for parameter in operation.get("parameters", []):
+            parameters = operation.get("parameters", [])
+            parameters[:] = [each for each in parameters if each["name"] != "layer"]
+            for parameter in parameters:
                 _settle(parameter, card)
             if "requestBody" in operation and path.startswith("/v1/"):
                 tensor = card["code" if path.endswith("/decode") else "input"]
@@ -62,6 +64,7 @@ def _settle_body(
     name = content[JSON]["schema"]["$ref"].rpartition("/")[2]
     body: dict[str, Any] = copy.deepcopy(document["components"]["schemas"][name])
     content[JSON] = {"schema": body}
+    body["properties"].pop("layer", None)  # the models that are explored have none
     body["properties"]["inputs"] = _rows(tensor)
     return body
 

@@ -99,7 +99,8 @@ def client(package: Package, url: str) -> Iterator[Any]:
 
 
 def rows_body(package: Package, operation: str) -> Any:
-    kind = package.model("ScoreBody" if operation == "anomaly-score" else "RowsBody")
+    kinds = {"anomaly-score": "ScoreBody", "encode": "EncodeBody"}
+    kind = package.model(kinds.get(operation, "RowsBody"))
     return kind.from_dict(REQUESTS[operation])
 
 
@@ -210,7 +211,7 @@ def test_the_answer_may_be_an_array(package, client):
 
 
 def test_an_error_is_a_typed_problem_with_all_its_faults(package, client):
-    body = package.model("RowsBody")(inputs=[[0, 0, 0, 0], [0, 0, 0, 2], [0] * 4, [-1, 0, 0, 0]])
+    body = package.model("EncodeBody")(inputs=[[0, 0, 0, 0], [0, 0, 0, 2], [0] * 4, [-1, 0, 0, 0]])
 
     answer = package.operation("encode").sync_detailed(MODEL, client=client, body=body)
 

@@ -215,7 +215,7 @@ def test_scores_list_their_options_and_headers(document, versions):
     assert {"X-Metric", "X-Threshold"} <= operation["responses"]["200"]["headers"].keys()
 
 
-@pytest.mark.parametrize("schema", ["RowsBody", "ScoreBody"])
+@pytest.mark.parametrize("schema", ["RowsBody", "EncodeBody", "ScoreBody"])
 def test_a_json_body_needs_its_inputs_and_allows_nothing_unknown(document, schema):
     body = document["components"]["schemas"][schema]
 
@@ -225,6 +225,7 @@ def test_a_json_body_needs_its_inputs_and_allows_nothing_unknown(document, schem
 
 def test_pictures_are_not_resized_by_a_json_body(document):
     assert "resize" not in document["components"]["schemas"]["RowsBody"]["properties"]
+    assert "resize" not in document["components"]["schemas"]["EncodeBody"]["properties"]
     assert "resize" not in document["components"]["schemas"]["ScoreBody"]["properties"]
 
 
@@ -282,7 +283,7 @@ def test_other_real_answers_are_as_their_schemas_say(client, path, schema):
     assert_told(client.get(path).json(), schema)
 
 
-@pytest.mark.parametrize("model", ["tabular", "picture", "encoder", "any-size", "integers"])
+@pytest.mark.parametrize("model", ["tabular", "picture", "encoder", "any-size", "layered"])
 def test_a_real_card_is_as_its_schema_says(client, model):
     answer = client.get(f"/v1/models/{model}")
 

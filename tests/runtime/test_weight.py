@@ -60,6 +60,8 @@ async def use(live: LiveModel) -> None:
             model.reconstruct(rows, Ticket()),
             model.score(rows, Ticket()),
             model.score_features(rows, Ticket()),
+            *(model.layer(layer, rows, Ticket()) for layer in signature.layers),
+            *([model.layers(rows, Ticket())] if signature.layers else []),
         )
 
 
@@ -83,7 +85,14 @@ def freeze() -> Iterator[Callable[[], None]]:
 
 
 @pytest.mark.anyio
-async def test_a_frozen_version_is_gone_as_soon_as_it_is_closed(tmp_path, engine, freeze):
+@pytest.mark.parametrize(
+    ("write", "queues"),
+    [(tiny.write_tabular, 5), (tiny.write_layered, 5 + 3 + 1)],
+    ids=["without layers", "with three layers"],
+)
+async def test_a_frozen_version_is_gone_as_soon_as_it_is_closed(
+    tmp_path, engine, freeze, write, queues
+):
     held: list[weakref.ref[Any]] = []
 
     def make_session(graph, device):
@@ -91,7 +100,7 @@ async def test_a_frozen_version_is_gone_as_soon_as_it_is_closed(tmp_path, engine
         held.extend((weakref.ref(session), weakref.ref(session._session)))
         return session
 
-    package = read_package(tiny.write_tabular(tmp_path))
+    package = read_package(write(tmp_path))
     live = assemble(package, replace(engine, make_session=make_session))
     await use(live)
     batchers = live.autoencoder.batchers.values()
@@ -104,7 +113,7 @@ async def test_a_frozen_version_is_gone_as_soon_as_it_is_closed(tmp_path, engine
     del live
     await asyncio.sleep(0)  # what was scheduled and is cancelled leaves the loop
 
-    assert before == [True] * (2 * 5 + 1 + 5)
+    assert before == [True] * (2 * queues + 1 + queues)
     assert [ref() for ref in held if ref() is not None] == []
 
 

@@ -79,7 +79,8 @@ def _ask(client: Any, operation: str, body: Any) -> Any:
 
 def _body(operation: str, rows: np.ndarray) -> Any:
     models = importlib.import_module(f"{PACKAGE}.models")
-    kind = models.ScoreBody if operation == "anomaly_score" else models.RowsBody
+    kinds = {"anomaly_score": models.ScoreBody, "encode": models.EncodeBody}
+    kind = kinds.get(operation, models.RowsBody)
     return kind.from_dict({"inputs": rows.tolist()})
 
 

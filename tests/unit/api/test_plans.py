@@ -39,6 +39,7 @@ def plan_of(headers: dict[bytes, bytes]) -> Plan:
         metrics=Metrics(CollectorRegistry()).operation("m", "1", "encode"),
         version_header=(b"x-model-version", b"1"),
         operation="encode",
+        queue="encode",
         live=cast("LiveModel", object()),  # kept and never looked at
         body=Body(headers, SPEC, Settings(models=Path("models"))),
         media=JSON,

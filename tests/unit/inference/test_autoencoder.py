@@ -181,7 +181,7 @@ class TestAnswers:
     @pytest.mark.anyio
     async def test_a_model_whose_output_is_something_else_gives_no_score(self, make, opener):
         other = Signature(SIGNATURE.input, SIGNATURE.code, SIGNATURE.output, reconstructs=False)
-        model = make(PAIR, other, open_everything=opener)
+        model = make(PAIR, other, later={INFER: opener})
 
         errors = await ended(model.score(ROWS, Ticket()), model.score_features(ROWS, Ticket()))
 
@@ -191,7 +191,7 @@ class TestAnswers:
 class TestEverything:
     @pytest.mark.anyio
     async def test_the_graph_of_everything_is_opened_by_the_first_who_needs_it(self, make, opener):
-        model = make(ALL, open_everything=opener)
+        model = make(ALL, later={INFER: opener})
         await ended(model.score(ROWS, Ticket()))
         opened_before = opener.opened
 
@@ -204,7 +204,7 @@ class TestEverything:
 
     @pytest.mark.anyio
     async def test_it_is_opened_once_for_all(self, make, opener):
-        model = make(ALL, open_everything=opener)
+        model = make(ALL, later={INFER: opener})
 
         await ended(*(model.score_features(ROWS, Ticket()) for _ in range(3)))
         await ended(model.score_features(ROWS, Ticket()))
@@ -214,7 +214,7 @@ class TestEverything:
 
     @pytest.mark.anyio
     async def test_several_outputs_at_once_come_by_their_names(self, make, opener):
-        model = make(ALL, open_everything=opener)
+        model = make(ALL, later={INFER: opener})
 
         (found,) = await ended(model.infer(ROWS, Ticket(), [CODE, SCORE]))
 
@@ -228,7 +228,7 @@ class TestEverything:
     async def test_a_model_without_a_code_gives_the_other_two(self, make, opener):
         computes = {RECONSTRUCT: reconstruct, ANOMALY_SCORE: mark}
         opener.session.compute = lambda rows: (*reconstruct(rows), *mark(rows))
-        model = make(computes, open_everything=opener)
+        model = make(computes, later={INFER: opener})
 
         (found,) = await ended(model.infer(ROWS, Ticket(), [RECONSTRUCTION, SCORE]))
 
@@ -251,7 +251,7 @@ class TestEverything:
 
     @pytest.mark.anyio
     async def test_a_closed_model_gives_no_outputs(self, make, opener):
-        model = make(ALL, open_everything=opener)
+        model = make(ALL, later={INFER: opener})
         model.close()
 
         (error,) = await ended(model.infer(ROWS, Ticket(), [CODE, SCORE]))
@@ -260,7 +260,7 @@ class TestEverything:
 
     @pytest.mark.anyio
     async def test_a_deadline_during_the_opening_is_answered_at_once(self, make, opener):
-        model = make(ALL, open_everything=opener)
+        model = make(ALL, later={INFER: opener})
         opener.gate.clear()
 
         (error,) = await ended(model.score_features(ROWS, Ticket(timeout_s=0.005)))
@@ -272,7 +272,7 @@ class TestEverything:
 
     @pytest.mark.anyio
     async def test_a_client_that_leaves_during_the_opening_does_not_stop_it(self, make, opener):
-        model = make(ALL, open_everything=opener)
+        model = make(ALL, later={INFER: opener})
         opener.gate.clear()
         leaver = asyncio.create_task(model.score_features(ROWS, Ticket()))
         stayer = asyncio.create_task(model.score_features(ROWS, Ticket()))
@@ -295,7 +295,7 @@ class TestEverything:
                 raise fault
             return opener()
 
-        model = make(ALL, open_everything=open_at_the_second_try)
+        model = make(ALL, later={INFER: open_at_the_second_try})
 
         (error,) = await ended(model.score_features(ROWS, Ticket()))
         ((scores, _),) = await ended(model.score_features(ROWS, Ticket()))
@@ -305,7 +305,7 @@ class TestEverything:
 
     @pytest.mark.anyio
     async def test_what_is_opened_too_late_is_closed_again(self, make, opener):
-        model = make(ALL, open_everything=opener)
+        model = make(ALL, later={INFER: opener})
         opener.gate.clear()
         waiting = asyncio.create_task(model.score_features(ROWS, Ticket()))
         await asyncio.to_thread(opener.started.wait, WAIT_S)
@@ -320,7 +320,7 @@ class TestEverything:
 
     @pytest.mark.anyio
     async def test_nothing_is_opened_during_a_drain(self, make, opener):
-        model = make(ALL, open_everything=opener)
+        model = make(ALL, later={INFER: opener})
         await ended(model.drain())
 
         (error,) = await ended(model.score_features(ROWS, Ticket()))
@@ -367,7 +367,7 @@ class TestEnd:
 
     @pytest.mark.anyio
     async def test_closing_drops_every_session(self, make, opener):
-        model = make(ALL, open_everything=opener)
+        model = make(ALL, later={INFER: opener})
         await ended(model.score_features(ROWS, Ticket()))
         sessions = [batcher._session for batcher in model.batchers.values()]
 

@@ -259,9 +259,41 @@ def test_inner_tensors_may_be_named_as_layers_and_further_outputs():
         ({"further_outputs": {"codes": INNER}}, "already a field"),
         ({"further_outputs": {"one": INNER | {"file": "decoder"}}}, "the encoder's side"),
         ({"layers": {"../one": INNER}}, "pattern"),
+        ({"further_outputs": {"score": INNER}}, "the golden rows"),
+        ({"further_outputs": {"file": INNER}}, "the golden rows"),
+        (
+            {
+                "graphs": {"autoencoder": "whole.onnx"},
+                "code": None,
+                "files": {"whole.onnx": RECORD},
+                "layers": {"one": INNER | {"file": "autoencoder"}},
+            },
+            "have no code",
+        ),
     ],
-    ids=["no such file", "a field of the answer", "behind the code", "a path"],
+    ids=[
+        "no such file",
+        "a field of the answer",
+        "behind the code",
+        "a path",
+        "a golden answer",
+        "an argument",
+        "no code",
+    ],
 )
 def test_inner_tensors_that_cannot_be_given_are_refused(more, message):
     with pytest.raises(ValidationError, match=message):
         Manifest.model_validate(content(**more))
+
+
+@pytest.mark.parametrize(
+    ("graphs", "message"),
+    [
+        ({"autoencoder": "whole.onnx", "code_output": "z"}, "belongs to an encoder"),
+        ({"encoder": "encoder.onnx", "output": "y"}, "belongs to a decoder or autoencoder"),
+    ],
+    ids=["code of a whole", "output of an encoder"],
+)
+def test_an_output_of_a_file_that_there_is_not_is_refused(graphs, message):
+    with pytest.raises(ValidationError, match=message):
+        GraphFiles.model_validate(graphs)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from service import __version__
-from service.commands import check, doctor, models, serve
+from service.commands import bench, calibrate, check, doctor, models, offline, serve
 from service.commands.console import EXIT_FAULT, EXIT_USAGE, complain
 from service.errors import ConfigurationError, HourglassError
 
@@ -29,6 +29,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (serve, check, models, doctor):
+    for module in (serve, check, models, calibrate, offline, bench, doctor):
         module.add(commands)
     return parser

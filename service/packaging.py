@@ -1,7 +1,9 @@
 """Writing a model package: what the recipes and the commands share with the registry."""
 
 import json
+import os
 import platform
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -10,6 +12,7 @@ from typing import Final
 
 import numpy as np
 from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
 
 from service.assembly import (
     AUTO_MAX_ROWS,
@@ -36,7 +39,13 @@ from service.repository.manifest import (
     Golden,
     Manifest,
 )
-from service.repository.packages import MANIFEST_FILE, Location, Package, read_package
+from service.repository.packages import (
+    MANIFEST_FILE,
+    Location,
+    Package,
+    read_manifest,
+    read_package,
+)
 from service.scoring.calibration import Calibration, calibrate
 from service.scoring.measures import MSE, Scores, feature_errors, mean_squared_error
 from service.settings import Settings
@@ -44,6 +53,9 @@ from service.specs import Rows
 
 CALIBRATION_FILE: Final = "calibration.npz"
 GOLDEN_FILE: Final = "golden.npz"
+
+# what *write_calibration* calls them
+_CALIBRATION_NAME: Final = re.compile(r"calibration(-[0-9a-f]{12})?\.npz")
 
 BATCH_ROWS: Final = 64
 
@@ -106,6 +118,7 @@ def calibrate_package(package: Package, rows: Rows) -> Calibration:
         default_measure=MSE,
         errors=feature_errors(rows, given[RECONSTRUCTION], width=width),
         model_sha256=package.model_sha256,
+        data_sha256=sha256(np.ascontiguousarray(rows).data).hexdigest(),
     )
 
 
@@ -195,9 +208,13 @@ def write_package(
     written[GOLDEN_FILE] = golden.to_bytes()
     facts = None
     if calibration_rows is not None:
-        written[CALIBRATION_FILE] = calibrate_package(bare, calibration_rows).to_bytes()
+        calibration = calibrate_package(bare, calibration_rows)
+        written[CALIBRATION_FILE] = calibration.to_bytes()
         facts = CalibrationFacts(
-            file=CALIBRATION_FILE, data=calibration_data, rows=len(calibration_rows)
+            file=CALIBRATION_FILE,
+            data=calibration_data,
+            rows=len(calibration_rows),
+            data_sha256=calibration.data_sha256,
         )
     manifest = Manifest(
         **dict(description),
@@ -215,6 +232,93 @@ def write_package(
         shutil.rmtree(folder)
     made.rename(folder)
     return location
+
+
+def write_calibration(location: Location, calibration: Calibration, facts: CalibrationFacts) -> str:
+    """Give a package that lies in a repository a calibration, in place of the one that it has.
+
+    Args:
+        location: The package.
+        calibration: Of its graphs.
+        facts: What the manifest says of it; the name of the file is chosen here.
+
+    Returns:
+        The name of the file.
+
+    Raises:
+        PackageError: The package cannot be trusted, or does not have these graphs.
+    """
+    package = read_package(location)
+    if calibration.model_sha256 != package.model_sha256:
+        raise PackageError("the calibration belongs to another model")
+    data = calibration.to_bytes()
+    manifest = package.manifest
+    old = None if manifest.calibration is None else manifest.calibration.file
+    is_new = old is None or package.files[old] != data
+    name = _free_name(data, set(manifest.files)) if is_new or old is None else old
+    records = {file: record for file, record in manifest.files.items() if file != old}
+    renewed = manifest.model_copy(
+        update={
+            "files": {**records, name: _record(data)},
+            "calibration": facts.model_copy(update={"file": name}),
+        }
+    )
+    rewrite_package(location, renewed, {name: data} if is_new else {})
+    _remove_old_calibrations(location.folder, {name, old})
+    return name
+
+
+def rewrite_package(location: Location, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    """Write the manifest of a package anew, and files that the package does not have yet.
+
+    Whoever reads meanwhile sees the old package or the new one: the files that the old manifest
+    names stay as they are, and the new manifest takes its name when everything else is there.
+
+    Raises:
+        PackageError: A file has a name that the package uses already, or the result is not whole.
+    """
+    text = _manifest_text(manifest)
+    try:
+        Manifest.model_validate_json(text)
+    except ValidationError as error:
+        raise PackageError("the manifest would not be valid") from error
+    used = set(read_manifest(location).files)
+    for name, data in files.items():
+        if name in used:
+            raise PackageError(f"{name} is a file of the package already")
+        _replace(location.folder / name, data)
+    for name in manifest.files:
+        if not (location.folder / name).is_file():
+            raise PackageError(f"{name} is missing")
+    _replace(location.folder / MANIFEST_FILE, text)
+    read_package(location)
+
+
+def _free_name(data: bytes, used: set[str]) -> str:
+    """Name a calibration: plainly, or by its content where the plain name is taken."""
+    if CALIBRATION_FILE not in used:
+        return CALIBRATION_FILE
+    return f"calibration-{sha256(data).hexdigest()[:12]}.npz"
+
+
+def _remove_old_calibrations(folder: Path, kept: set[str | None]) -> None:
+    """Remove those before the last one, which somebody may be reading just now."""
+    for found in folder.iterdir():
+        if _CALIBRATION_NAME.fullmatch(found.name) and found.name not in kept:
+            found.unlink(missing_ok=True)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Put a file where it belongs, whole and lasting."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _invariance(package: Package, golden: GoldenRows) -> BatchInvariance:
@@ -238,6 +342,9 @@ def _write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None
     folder.mkdir(parents=True)
     for name, data in files.items():
         (folder / name).write_bytes(data)
+    (folder / MANIFEST_FILE).write_bytes(_manifest_text(manifest))
+
+
+def _manifest_text(manifest: Manifest) -> bytes:
     content = manifest.model_dump(mode="json", exclude_none=True)
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()

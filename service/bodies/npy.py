@@ -7,7 +7,7 @@ import io
 import tokenize
 from functools import lru_cache
 from math import prod
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,47 @@ _HEADER_ERRORS: Final = (
 )
 
 
+# magic, version, length, header
+MAX_HEAD_BYTES: Final = len(npy_format.MAGIC_PREFIX) + 2 + 4 + _MAX_HEADER_BYTES
+
+
+class Head(NamedTuple):
+    """What stands before the data."""
+
+    offset: int
+    shape: tuple[int, ...]
+    is_fortran: bool
+    dtype: np.dtype[Any]
+
+
+def parse_head(start: bytes, total_bytes: int, spec: TensorSpec) -> Head:
+    """Read what stands before the data, and see that it fits.
+
+    Args:
+        start: The beginning of a file, *MAX_HEAD_BYTES* of it where there are so many.
+        total_bytes: Length of the whole file.
+        spec: What the rows are to be.
+
+    Raises:
+        MalformedBodyError: Not an npy file, or one whose header does not fit its length.
+        InvalidRowsError: It does not hold numbers.
+    """
+    offset = _data_offset(start)
+    shape, is_fortran, dtype = _parse_header(start[:offset])
+    if dtype.kind not in "fiu":
+        raise InvalidRowsError(
+            "the array does not hold numbers", expected=spec.dtype, received=_name(dtype)
+        )
+    promised = prod(shape) * dtype.itemsize
+    if promised != total_bytes - offset:
+        raise MalformedBodyError(
+            "the npy header does not fit the data",
+            expected=f"{promised} bytes of data",
+            received=f"{total_bytes - offset} bytes",
+        )
+    return Head(offset, shape, is_fortran, dtype)
+
+
 def parse(body: bytes, spec: TensorSpec) -> Rows:
     """Read rows from an npy file.
 
@@ -39,19 +80,7 @@ def parse(body: bytes, spec: TensorSpec) -> Rows:
         MalformedBodyError: Not an npy file, or one whose header does not fit its length.
         InvalidRowsError: An array that the model does not take.
     """
-    offset = _data_offset(body)
-    shape, is_fortran, dtype = _parse_header(body[:offset])
-    if dtype.kind not in "fiu":
-        raise InvalidRowsError(
-            "the array does not hold numbers", expected=spec.dtype, received=_name(dtype)
-        )
-    promised = prod(shape) * dtype.itemsize
-    if promised != len(body) - offset:
-        raise MalformedBodyError(
-            "the npy header does not fit the data",
-            expected=f"{promised} bytes of data",
-            received=f"{len(body) - offset} bytes",
-        )
+    offset, shape, is_fortran, dtype = parse_head(body, len(body), spec)
     flat: npt.NDArray[Any] = np.frombuffer(body, dtype, offset=offset)
     array = shaped(flat, shape, order="F" if is_fortran else "C")
     return to_rows(array.astype(dtype.newbyteorder("="), copy=False), spec)

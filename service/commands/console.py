@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
@@ -32,6 +33,18 @@ def say(text: str) -> None:
 def complain(text: str) -> None:
     """Print a line that is no part of the answer: a warning, or why there is none."""
     print(text, file=sys.stderr)  # noqa: T201 - a command speaks to people
+
+
+@contextmanager
+def progress_bar(total: int | None, unit: str, *, quiet: bool) -> Iterator[Callable[[int], object]]:
+    """Show a bar on a terminal; give what moves it on."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from tqdm import tqdm  # noqa: PLC0415 - a server, whose start it would slow down, shows none
+
+    with tqdm(total=total, unit=unit, unit_scale=True) as bar:
+        yield bar.update
 
 
 def add_command(

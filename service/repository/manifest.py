@@ -166,12 +166,33 @@ class Quality(_Part):
     figures: dict[str, JsonValue] = Field(default={}, description="Anything else measured.")
 
 
+class HeldBackRate(_Part):
+    """What a threshold did on rows that took no part in setting it."""
+
+    false_positive_rate: float = Field(description="The one that was asked for.")
+    threshold: float
+    rows_above: int
+    achieved: float
+    interval: tuple[float, float] = Field(description="Exact binomial, 95 %.")
+
+
+class HeldBack(_Part):
+    """Clean rows that were kept apart from a calibration, to try it on."""
+
+    rows: Annotated[int, Field(ge=1)]
+    rates: list[HeldBackRate] = []
+
+
 class CalibrationFacts(_Part):
     """Where the calibration lies and which rows it comes from."""
 
     file: FileName
     data: str
     rows: int
+    data_sha256: Sha256 | None = Field(
+        default=None, description="Of the rows as the model takes them, one after another."
+    )
+    held_back: HeldBack | None = None
 
 
 class Golden(_Part):

@@ -64,6 +64,21 @@ def scan(models: Path) -> list[Location]:
     return sorted(found)
 
 
+def find_location(models: Path, name: str) -> Location:
+    """Find ``name/version``, or the newest version of ``name``.
+
+    Raises:
+        ConfigurationError: It is not in the repository.
+    """
+    wanted, _, version = name.partition("/")
+    found = [location for location in scan(models) if location.name == wanted]
+    if version:
+        found = [location for location in found if str(location.version) == version]
+    if not found:
+        raise ConfigurationError(f"there is no model {name} in {models}")
+    return found[-1]
+
+
 def read_package(location: Location) -> Package:
     """Read and verify one package.
 

@@ -54,12 +54,14 @@ class Calibration:
         default_measure: The measure that answers when none is asked for.
         heat_map_high: The feature error that a heat map draws as white.
         model_sha256: Fingerprint of the graphs that gave the scores.
+        data_sha256: Fingerprint of the rows that they gave them for; older files have none.
     """
 
     scores: Mapping[str, Scores]
     default_measure: str
     heat_map_high: float
     model_sha256: str
+    data_sha256: str | None = None
 
     @property
     def measures(self) -> list[str]:
@@ -130,6 +132,8 @@ class Calibration:
         arrays["default_measure"] = np.array(self.default_measure)
         arrays["heat_map_high"] = np.array(self.heat_map_high)
         arrays["model_sha256"] = np.array(self.model_sha256)
+        if self.data_sha256 is not None:
+            arrays["data_sha256"] = np.array(self.data_sha256)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         return buffer.getvalue()
@@ -152,6 +156,7 @@ def read_calibration(data: bytes) -> Calibration:
                 default_measure=str(archive["default_measure"]),
                 heat_map_high=float(archive["heat_map_high"]),
                 model_sha256=str(archive["model_sha256"]),
+                data_sha256=str(archive["data_sha256"]) if "data_sha256" in archive else None,
             )
     except _READ_ERRORS as error:
         raise PackageError("the calibration cannot be read") from error
@@ -165,6 +170,7 @@ def calibrate(
     default_measure: str,
     errors: npt.NDArray[np.float32],
     model_sha256: str,
+    data_sha256: str | None = None,
 ) -> Calibration:
     """Make a calibration from scores and feature errors of clean rows.
 
@@ -173,6 +179,7 @@ def calibrate(
         default_measure: One of them.
         errors: Feature errors of the same rows, any shape.
         model_sha256: Fingerprint of the graphs that gave the scores.
+        data_sha256: Fingerprint of the rows, the sha-256 of their bytes, row after row.
     """
     with np.errstate(invalid="ignore"):  # infinite errors give NaN, which is refused below
         heat_map_high = float(np.quantile(errors, HEAT_MAP_QUANTILE))
@@ -181,6 +188,7 @@ def calibrate(
         default_measure=default_measure,
         heat_map_high=heat_map_high,
         model_sha256=model_sha256,
+        data_sha256=data_sha256,
     )
     _check(calibration)
     return calibration

@@ -1,5 +1,6 @@
 """What the documents promise is there, and what is there is in the documents."""
 
+import argparse
 import json
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from service.api.errors import STATUS
 from service.api.examples import PROBLEMS
 from service.api.schemas import Fault, ProblemDetails
+from service.cli import _parser
 from service.inference import operations
 from service.metrics import CUTS, OUTCOMES, REASONS, Metrics
 from service.settings import ENVIRONMENT_PREFIX, Settings
@@ -27,6 +29,11 @@ METRICS = sorted(
 @pytest.fixture(scope="module")
 def operating():
     return (DOCS / "operating.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def commands():
+    return (DOCS / "commands.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +148,29 @@ def test_every_path_of_the_open_inference_protocol_is_in_the_documents(api, path
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/openapi.json", "/docs"])
 def test_every_path_of_the_system_is_in_the_documents(api, path):
     assert path in api
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """Every command of the command line."""
+    actions = _parser()._actions
+    (found,) = (each for each in actions if isinstance(each, argparse._SubParsersAction))
+    return dict(found.choices)
+
+
+def test_the_page_of_commands_names_every_command_and_no_other(commands):
+    named = {match[1] for row in rows(commands) if (match := re.match(r"`hourglass (.*)`", row[0]))}
+
+    assert named == parsers().keys()
+
+
+@pytest.mark.parametrize("command", ["score", "encode", "reconstruct", "calibrate", "bench"])
+def test_every_flag_of_the_offline_commands_that_is_no_setting_is_explained(commands, command):
+    flags = {
+        option
+        for action in parsers()[command]._actions
+        for option in action.option_strings
+        if option.startswith("--") and action.dest not in {*Settings.model_fields, "help"}
+    }
+
+    told = {flag for flag in flags if re.search(rf"{flag}\b", commands)}
+    assert told == flags

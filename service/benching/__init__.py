@@ -1,0 +1,1 @@
+"""``hourglass bench``: one model as it is served, beside ONNX Runtime called directly."""

@@ -60,7 +60,8 @@ def add(commands: Commands) -> None:
     score.add_argument(
         "--heat-maps", action="store_true", help="draw where the errors are; --out is a folder"
     )
-    _add_operation(commands, "encode", operations.ENCODE)
+    encode = _add_operation(commands, "encode", operations.ENCODE)
+    encode.add_argument("--layer", metavar="NAME", help="a layer of the card, instead of the code")
     _add_operation(commands, "reconstruct", operations.RECONSTRUCT)
 
 
@@ -146,6 +147,7 @@ def _process(operation: str, options: Options, settings: Settings, live: LiveMod
         choice = OutputChoice(
             path=options["out"],
             operation=operation,
+            layer=options.get("layer"),
             rule=rule,
             has_names=reader.has_names,
             heat_maps=heat_maps,
@@ -159,6 +161,7 @@ def _process(operation: str, options: Options, settings: Settings, live: LiveMod
                     operation=operation,
                     reader=reader,
                     writer=writer,
+                    layer=options.get("layer"),
                     rule=rule,
                     wants_errors=heat_maps,
                     skips=skips,
@@ -180,9 +183,12 @@ def _settle(operation: str, options: Options, live: LiveModel) -> Rule | None:
     if operation not in live.autoencoder.operations:
         can = ", ".join(live.autoencoder.operations)
         raise ConfigurationError(f"{live.name}/{live.version} can only {can}")
-    if operation != operations.ANOMALY_SCORE:
-        return None
+    layer = options.get("layer")
     try:
+        if layer is not None:
+            live.autoencoder.check_layer(layer)
+        if operation != operations.ANOMALY_SCORE:
+            return None
         return choose_rule(
             live.calibration,
             measure=options["metric"],

@@ -49,6 +49,7 @@ class OutputChoice:
     Attributes:
         path: A file, a folder for pictures, or *STANDARD* for csv on the standard output.
         operation: What the answers are.
+        layer: The layer that *encode* gives instead of the code.
         rule: What makes a score an anomaly.
         has_names: Whether rows are files of their own.
         heat_maps: Draw the error of every feature.
@@ -57,6 +58,7 @@ class OutputChoice:
 
     path: str
     operation: str
+    layer: str | None = None
     rule: Rule | None = None
     has_names: bool = False
     heat_maps: bool = False
@@ -149,7 +151,7 @@ def _open_csv(path: Path, layout: Layout) -> Writer:
 
 
 def _open_npy(path: Path, live: LiveModel, choice: OutputChoice) -> Writer:
-    spec = _output_spec(live, choice.operation)
+    spec = _output_spec(live, choice)
     row = spec.item_shape if spec.is_fixed else None
     return NpyWriter(path, spec.numpy_dtype, row, fills=choice.skips)
 
@@ -158,7 +160,7 @@ def _open_folder(live: LiveModel, choice: OutputChoice) -> Writer:
     folder = Path(choice.path)
     manifest = live.manifest
     is_score = choice.operation == operations.ANOMALY_SCORE
-    spec = manifest.input if is_score else _output_spec(live, choice.operation)
+    spec = manifest.input if is_score else _output_spec(live, choice)
     if spec.image is None:
         raise ConfigurationError("the answers are no pictures: --out must be a file")
     if is_score and (not choice.heat_maps or live.calibration is None):
@@ -178,7 +180,7 @@ def _open_folder(live: LiveModel, choice: OutputChoice) -> Writer:
 
 def _layout(live: LiveModel, choice: OutputChoice) -> Layout:
     if choice.operation != operations.ANOMALY_SCORE:
-        content = _values(live, choice.operation)
+        content = _values(live, choice)
         return Layout(content, has_numbers=False, has_names=choice.has_names)
     if choice.rule is None:
         raise AssertionError("scores have a rule")
@@ -187,9 +189,9 @@ def _layout(live: LiveModel, choice: OutputChoice) -> Layout:
     )
 
 
-def _values(live: LiveModel, operation: str) -> Content:
-    spec = _output_spec(live, operation)
-    if operation == operations.ENCODE:
+def _values(live: LiveModel, choice: OutputChoice) -> Content:
+    spec = _output_spec(live, choice)
+    if choice.operation == operations.ENCODE:
         return Values(value_names(spec, "c"), spec.numpy_dtype)
     features = live.manifest.input.features
     if spec.features is None and features is not None and spec.shape == (len(features),):
@@ -197,12 +199,14 @@ def _values(live: LiveModel, operation: str) -> Content:
     return Values(value_names(spec, "x"), spec.numpy_dtype)
 
 
-def _output_spec(live: LiveModel, operation: str) -> TensorSpec:
+def _output_spec(live: LiveModel, choice: OutputChoice) -> TensorSpec:
     """Say what a row of the answers looks like; a score is a single number."""
     manifest = live.manifest
-    if operation == operations.ANOMALY_SCORE:
+    if choice.operation == operations.ANOMALY_SCORE:
         return TensorSpec("float32", ())
-    spec = manifest.code if operation == operations.ENCODE else manifest.output
+    if choice.layer is not None:
+        return manifest.layers[choice.layer].spec
+    spec = manifest.code if choice.operation == operations.ENCODE else manifest.output
     return spec or manifest.input
 
 

@@ -34,6 +34,7 @@ class Run:
 
     Attributes:
         operation: What the model does with each row.
+        layer: The layer that *encode* gives instead of the code.
         rule: What makes a score an anomaly.
         wants_errors: Whether a score comes with the error of every feature.
         skips: Go on after rows that are wrong, instead of ending at the first.
@@ -45,6 +46,7 @@ class Run:
     operation: str
     reader: Reader
     writer: Writer
+    layer: str | None = None
     rule: Rule | None = None
     wants_errors: bool = False
     skips: bool = False
@@ -154,8 +156,10 @@ async def _answer(run: Run, chunk: Chunk) -> Answer:
 
 
 async def _compute(run: Run, rows: Rows) -> tuple[Rows, Rows | None]:
-    """Ask the model as a request would; a further kind of answer is a further case here."""
+    """Ask the model as a request would."""
     model = run.live.autoencoder
+    if run.layer is not None:
+        return await model.layer(run.layer, rows, Ticket()), None
     match run.operation:
         case operations.ENCODE:
             return await model.encode(rows, Ticket()), None
@@ -170,7 +174,7 @@ def _no_answer(run: Run, chunk: Chunk) -> Answer:
     """Answer a chunk of which no row is left."""
     manifest = run.live.manifest
     specs = {operations.ENCODE: manifest.code, operations.RECONSTRUCT: manifest.output}
-    spec = specs.get(run.operation)
+    spec = specs.get(run.operation) if run.layer is None else manifest.layers[run.layer].spec
     if spec is None:
         return Answer(chunk, np.empty(0, np.float32), np.empty((0, 0), np.float32))
     shape = [axis or 1 for axis in spec.shape]

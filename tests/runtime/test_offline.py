@@ -39,6 +39,7 @@ def zoo(tmp_path_factory):
     tiny.write_tabular(folder)
     tiny.write_tabular(folder, version=2)
     tiny.write_picture(folder)
+    tiny.write_layered(folder)
     tiny.write(folder, tiny.poison(), ROWS[:4], name="poison", code_shape=(1,))
     tiny.write(folder, (tiny.keeping(4, 2)[0], None), ROWS[:4], name="encoder")
     encoder, decoder = tiny.mixing(4, 2)
@@ -115,6 +116,20 @@ def pictures(tmp_path):
 
 
 class TestTheSameAnswersAsOverHttp:
+    def test_a_layer_has_the_same_bits(self, run, client, tmp_path):
+        out = tmp_path / "layer.npy"
+        flags = ("--model", "layered", "--layer", "behind", "--out", out)
+
+        assert run("encode", saved(tmp_path, ROWS), *flags) == 0
+        expected = over_http(client, "encode", ROWS, "layered", layer="behind")
+        assert np.load(out).tolist() == np.array(expected["codes"], np.float32).tolist()
+
+    def test_a_layer_that_the_model_does_not_have_is_asked_wrongly(self, run, capsys, tmp_path):
+        flags = ("--model", "layered", "--layer", "none")
+
+        assert run("encode", saved(tmp_path, ROWS), *flags) == EXIT_USAGE
+        assert "no such layer" in capsys.readouterr().err
+
     @pytest.mark.parametrize("end", ["csv", "npy", "parquet"])
     def test_scores_have_the_same_bits_whatever_the_file_is(
         self, run, client, capsys, tmp_path, end

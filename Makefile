@@ -11,7 +11,7 @@ EXTRAS ?=
 FUZZ := .venv-fuzz
 SECONDS ?= 30
 
-.PHONY: serve test check format cover fuzz interop train bench slow-clients image image-check lock clean help
+.PHONY: serve test check format schema cover fuzz interop train bench slow-clients image image-check lock clean help
 .DEFAULT_GOAL := help
 
 help:           ## list the targets
@@ -33,6 +33,9 @@ check: $(VENV)/dev.stamp  ## lint, types, the direction of imports, spelling
 format: $(VENV)/dev.stamp  ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+schema: $(VENV)/serve.stamp  ## write docs/model.schema.json, the JSON Schema of model.json, anew
+	$(BIN)/python -m service.repository.schema > docs/model.schema.json
 
 cover: $(VENV)/dev.stamp  ## the tests with branch coverage, at least 95 %
 	$(BIN)/python -m coverage run -m pytest $(ARGS)

@@ -31,7 +31,7 @@ from service.inference.graphs import (
     from_whole,
 )
 from service.inference.inner import Inner
-from service.inference.invariance import Run, in_fixed_batches
+from service.inference.invariance import Run, in_fixed_batches, in_short_batches
 from service.inference.lane import Lanes
 from service.inference.memory import give_back_memory
 from service.inference.openings import MakeBatcher
@@ -236,9 +236,11 @@ def served_graphs(
 
 
 def served_run(session: Session, manifest: Manifest) -> Run:
-    """Give the runs of *session* as a batcher makes them: all of one size if the model asks."""
-    size = manifest.fixed_batch_rows
-    return session.run if size is None else in_fixed_batches(session.run, size)
+    """Give the runs of *session* as a batcher makes them: of no more rows, or all of one size."""
+    most = manifest.max_batch_rows
+    if most is None:
+        return session.run
+    return (in_fixed_batches if manifest.invariant else in_short_batches)(session.run, most)
 
 
 def _signature(manifest: Manifest) -> Signature:

@@ -1,11 +1,12 @@
 """The command line; with ``service.commands`` the only reader of environment and ``sys.argv``."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from service import __version__
-from service.commands import bench, calibrate, check, doctor, models, offline, serve
-from service.commands.console import EXIT_FAULT, EXIT_USAGE, complain
+from service.commands import bench, calibrate, check, doctor, importing, models, offline, serve
+from service.commands.console import EXIT_FAULT, EXIT_USAGE, complain, joined
 from service.errors import ConfigurationError, HourglassError
 
 
@@ -14,7 +15,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     A server also ends with 3, when it cannot start, and with 4, when its device is lost.
     """
-    options = vars(_parser().parse_args(arguments))
+    typed = joined(sys.argv[1:] if arguments is None else arguments)
+    options = vars(_parser().parse_args(typed))
     command = options.pop("command")
     try:
         return int(command(options))
@@ -29,6 +31,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (serve, check, models, calibrate, offline, bench, doctor):
+    for module in (serve, importing, calibrate, check, models, offline, bench, doctor):
         module.add(commands)
     return parser

@@ -2,7 +2,8 @@
 
     HourglassError
     ├── ConfigurationError            the server cannot start as it was asked to
-    │   └── DeviceUnavailableError    the wanted execution provider does not work here
+    │   ├── DeviceUnavailableError    the wanted execution provider does not work here
+    │   └── QuestionError             a command must be told what cannot be found out
     ├── PackageError                  a model on disk cannot be trusted or used
     ├── RequestError                  the sender can mend it
     │   ├── MalformedBodyError        bytes that do not parse
@@ -43,6 +44,10 @@ class ConfigurationError(HourglassError):
 
 class DeviceUnavailableError(ConfigurationError):
     """The configured device cannot run a graph here."""
+
+
+class QuestionError(ConfigurationError):
+    """A command cannot find something out and must be told it."""
 
 
 class PackageError(HourglassError):

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -45,6 +46,18 @@ def progress_bar(total: int | None, unit: str, *, quiet: bool) -> Iterator[Calla
 
     with tqdm(total=total, unit=unit, unit_scale=True) as bar:
         yield bar.update
+
+
+def joined(arguments: Iterable[str]) -> list[str]:
+    """Join flags with values such as ``-1,1``, which argparse takes for another flag."""
+    made: list[str] = []
+    for argument in arguments:
+        is_value = re.match(r"-\.?\d", argument) is not None
+        if is_value and made and re.fullmatch(r"--[a-z-]+", made[-1]):
+            made[-1] = f"{made[-1]}={argument}"
+        else:
+            made.append(argument)
+    return made
 
 
 def add_command(

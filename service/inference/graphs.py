@@ -18,7 +18,6 @@ import onnx.inliner
 import onnx.version_converter
 from google.protobuf.message import DecodeError
 from onnx import (
-    GraphProto,
     ModelProto,
     TensorProto,
     helper,
@@ -26,7 +25,8 @@ from onnx import (
 )
 
 from service.errors import PackageError
-from service.inference.cutting import all_nodes, bodies, extract, needs
+from service.inference.cutting import extract
+from service.inference.dataflow import all_nodes, bodies, needs, tensors
 from service.inference.inner import (
     FURTHER,
     LAYER,
@@ -178,7 +178,7 @@ def _load(data: bytes, part: str) -> ModelProto:
         raise PackageError(f"the {part} is not an ONNX file") from error
     # functions of two files cannot share a graph, and the opset converter forgets them
     model = onnx.inliner.inline_local_functions(model)
-    if any(onnx.external_data_helper.uses_external_data(t) for t in _tensors(model.graph)):
+    if any(onnx.external_data_helper.uses_external_data(t) for t in tensors(model.graph)):
         raise PackageError(f"the {part} keeps its weights in another file; fold them in")
     model = _upgrade(model, max(_opset(model), MIN_OPSET))
     # a weight that is listed as an input too (IR 3) could be fed by a client; here it is a weight
@@ -234,16 +234,6 @@ def _rename(model: ModelProto, names: dict[str, str]) -> None:
     for node in all_nodes(graph):
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
-
-
-def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    """Every constant, in the bodies of nodes too."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from [attribute.t, *attribute.tensors]
-        for body in bodies(node):
-            yield from _tensors(body)
 
 
 def _join(encode: ModelProto, decode: ModelProto) -> ModelProto:

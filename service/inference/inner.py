@@ -37,9 +37,13 @@ class Inner:
 
 
 def tensor_types(model: ModelProto) -> dict[str, ValueInfoProto]:
-    """Give the types of all tensors that nodes make, outputs too, by shape inference."""
+    """Give the types of all tensors that nodes make, outputs too, by shape inference.
+
+    What the file itself says comes last: inference does not know every operator.
+    """
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    return {value.name: value for value in [*graph.value_info, *graph.output]}
+    values = [*graph.value_info, *graph.output, *model.graph.value_info]
+    return {value.name: value for value in values}
 
 
 def expose(model: ModelProto, part: str, wanted: Mapping[str, Inner]) -> None:

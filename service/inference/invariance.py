@@ -7,6 +7,7 @@ its rows. What is found here when a package is written stands in its manifest an
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from time import perf_counter
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -24,6 +25,11 @@ DEPENDENCES: Final[tuple[Dependence, ...]] = ("size", "position", "neighbours")
 
 # every size is tried up to this one, the server's own limit; beyond it powers of two and the last
 EVERY_SIZE_TO: Final = 64
+
+# rows of the run whose time says what a row costs in a batch
+FEW_ROWS: Final = 16
+# a run that takes longer is timed once
+SLOW_RUN_S: Final = 0.05
 
 _Places: TypeAlias = npt.NDArray[np.intp]
 
@@ -60,12 +66,74 @@ def find_dependences(run: Run, sample: Rows, *, largest: int = EVERY_SIZE_TO) ->
         InferenceError: The model fails on rows such as *sample*.
         PackageError: It does not give a row for a row.
     """
-    examination = _Examination(run, _varied(sample, EVERY_SIZE_TO))
+    examination = _Examination(run, _varied(sample, _rows_needed(largest)))
     for trial in examination.trials(largest):
         examination.look_at(trial)
         if len(examination.found) == len(DEPENDENCES):
             break
     return [each for each in DEPENDENCES if each in examination.found]
+
+
+def affordable_batch(
+    run: Run,
+    sample: Rows,
+    *,
+    largest: int,
+    budget_s: float,
+    clock: Callable[[], float] = perf_counter,
+) -> int:
+    """Choose how large batches can be for *find_dependences* to end within *budget_s*, about.
+
+    What a run costs by its rows is taken from a run of one row and one of a few.
+
+    Returns:
+        *largest*, or a power of two below it; 1 where nothing else can be afforded.
+    """
+    alone_s = _seconds(run, sample[:1], clock)
+    row_s = alone_s
+    few = min(largest, FEW_ROWS)
+    if few > 1 and alone_s * few < budget_s:
+        row_s = _seconds(run, _varied(sample, few), clock) / few
+    sizes = [largest, *(1 << power for power in reversed(range((largest - 1).bit_length())))]
+    return next((size for size in sizes if _cost_s(size, alone_s, row_s) <= budget_s), 1)
+
+
+def _seconds(run: Run, rows: Rows, clock: Callable[[], float]) -> float:
+    """Time a run: the best of a few, for others use the machine too; a slow one once."""
+    best_s = float("inf")
+    for _ in range(4):
+        started = clock()
+        run(rows)
+        best_s = min(best_s, clock() - started)
+        if best_s > SLOW_RUN_S:
+            break
+    return best_s
+
+
+def _cost_s(largest: int, alone_s: float, row_s: float) -> float:
+    """How long *find_dependences* takes: with rows alone, among others, among hostile ones."""
+    sizes = _sizes(largest)
+    hostile = [size for size in sizes if size > 1 and (size == largest or _is_near_a_power(size))]
+    # six hostile values, at three places each
+    runs, rows = len(sizes) + 18 * len(hostile), sum(sizes) + 18 * sum(hostile)
+    return (_rows_needed(largest) + runs) * alone_s + rows * row_s
+
+
+def _rows_needed(largest: int) -> int:
+    """How many rows differ: enough that one stands at several places of the largest batch."""
+    return min(EVERY_SIZE_TO, 4 * largest)
+
+
+def in_short_batches(run: Run, most: int) -> Run:
+    """Cut every run into some of at most *most* rows, as a batcher does."""
+
+    def run_short(rows: Rows) -> tuple[Rows, ...]:
+        if len(rows) <= most:
+            return run(rows)
+        batches = [run(rows[at : at + most]) for at in range(0, len(rows), most)]
+        return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
+
+    return run_short
 
 
 def in_fixed_batches(run: Run, size: int) -> Run:

@@ -240,6 +240,37 @@ class BatchInvariance(_Part):
         return self
 
 
+class OriginFile(_Part):
+    """A file that a package was made from, as it came."""
+
+    file: str
+    sha256: Sha256
+    bytes: Annotated[int, Field(ge=0)]
+    producer: str = Field(default="", description="What wrote it, and its version.")
+    ir_version: int | None = Field(default=None, description="Of a graph; weights have none.")
+    opsets: dict[str, int] = Field(default={}, description="By domain.")
+
+
+class Parity(_Part):
+    """How far the answers of the packed graphs are from those of the graphs as they came."""
+
+    max_difference: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        description="The largest |packed - source| / (1 + |source|)."
+    )
+    rows: Annotated[int, Field(ge=1)]
+
+
+class Origin(_Part):
+    """Where the graphs come from, and what was changed in them."""
+
+    files: list[OriginFile]
+    changes: list[str] = []
+    batch_axis: Literal["free", "freed", "fixed"] = Field(
+        description="Whether the file left the number of rows open, was made to, or cannot be."
+    )
+    parity: Parity
+
+
 class Description(_Part):
     """All that an author writes down about a model; the files are described by *Manifest*."""
 
@@ -270,6 +301,7 @@ class Description(_Part):
     preprocessing: Preprocessing | None = None
     architecture: Architecture | None = None
     training: Training | None = None
+    origin: Origin | None = None
     quality: Quality | None = None
     max_batch_rows: Annotated[int, Field(ge=1)] | None = None
     runtime: RuntimeOptions | None = None

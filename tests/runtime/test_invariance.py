@@ -10,6 +10,7 @@ import pytest
 
 from service.assembly import Engine, assemble, make_graphs, served_graphs, served_run
 from service.errors import PackageError
+from service.inference.invariance import affordable_batch
 from service.inference.operations import ALL, ANOMALY_SCORE, DECODE, ENCODE, INFER, RECONSTRUCT
 from service.inference.providers import CPU_PROVIDER, Device
 from service.inference.session import OrtSession
@@ -263,3 +264,47 @@ def batches(rows):
             spoilt = batch.copy()
             spoilt[1 - first :: 2] = value
             yield spoilt, size, range(first, size, 2)
+
+
+class TestAffordableBatches:
+    """What a run costs decides how large the batches are that are tried."""
+
+    @staticmethod
+    def affordable(row_s, budget_s):
+        """For a run that takes *row_s* a row by a clock of its own."""
+        now_s = 0.0
+
+        def run(rows):
+            nonlocal now_s
+            now_s += row_s * len(rows)
+            return (rows,)
+
+        return affordable_batch(run, ROWS, largest=128, budget_s=budget_s, clock=lambda: now_s)
+
+    def test_a_quick_run_is_tried_at_every_size(self):
+        assert self.affordable(1e-6, 1) == 128
+
+    def test_a_slow_one_only_in_smaller_batches(self):
+        assert self.affordable(0.01, 2) == 2
+
+    def test_without_time_there_is_nothing_to_try(self):
+        assert self.affordable(0.01, 0) == 1
+
+    def test_the_record_says_what_was_tried(self, tmp_path):
+        package = read_package(write(tmp_path, tiny.mixing(4, 4)))
+
+        found = measure_batch_invariance(package, golden_rows(package), budget_s=0)
+
+        assert found.largest_batch == 1
+        assert found.invariant
+
+
+class TestServedRuns:
+    def test_no_run_has_more_rows_than_the_manifest_allows(self, tmp_path):
+        package = read_package(write(tmp_path, tiny.quantising(), max_batch_rows=1))
+        session = OrtSession(make_graphs(package).encode or b"", Device())
+
+        together = served_run(session, package.manifest)(ROWS)[0]
+
+        alone = [session.run(row[None])[0] for row in ROWS]
+        np.testing.assert_array_equal(together, np.concatenate(alone))

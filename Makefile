@@ -44,7 +44,7 @@ cover: $(VENV)/dev.stamp  ## the tests with branch coverage, at least 95 %
 fuzz: $(FUZZ)/fuzz.stamp  ## let a fuzzer invent what clients send, SECONDS=30 for all parsers together; ARGS=json for one
 	$(FUZZ)/bin/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
-interop: $(VENV)/dev.stamp  ## the service with the clients of others, in environments of their own, about 2 minutes; ARGS="triton kserve" for some
+interop: $(VENV)/dev.stamp  ## the service with the clients of others and models exported by others' frameworks, in environments of their own; ARGS="triton torch" for some
 	$(BIN)/python -m tests.interop $(ARGS)
 
 train: $(VENV)/train.stamp  ## train, export, calibrate and measure a model: MODEL=mnist-conv DATA=data/mnist

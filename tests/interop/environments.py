@@ -1,4 +1,4 @@
-"""One environment for each client, made once from its list in ``requirements/``."""
+"""An environment for each list in ``requirements/``, made once."""
 
 import ctypes.util
 import shutil
@@ -12,6 +12,9 @@ from tests.e2e.server import ROOT
 CACHE: Final = ROOT / ".cache" / "interop"
 REQUIREMENTS: Final = Path(__file__).parent / "requirements"
 
+# PyTorch's build for NVIDIA, which some machines are given, needs packages that its others do not
+PARTLY_LISTED: Final = "torch=="
+
 # perf_analyzer's binary is linked to it, and no wheel has it
 B64: Final = "libb64-0d"
 
@@ -21,7 +24,7 @@ class InstallError(Exception):
 
 
 def python(name: str) -> Path:
-    """Give the interpreter of a client's environment, and make it if it is not there.
+    """Give the interpreter of an environment, and make it if it is not there.
 
     Raises:
         InstallError: It could not be made.
@@ -33,9 +36,12 @@ def python(name: str) -> Path:
     print(f"making the environment of {name} in {folder.relative_to(ROOT)}", flush=True)
     _call(sys.executable, "-m", "venv", "--clear", str(folder))
     # the lists are complete, and nothing is to be compiled
+    options = ["--only-binary", ":all:"]
+    if PARTLY_LISTED not in listed:
+        options.append("--no-deps")
     _call(
         *(str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-        *("--no-deps", "--only-binary", ":all:", "-r", str(REQUIREMENTS / f"{name}.txt")),
+        *(*options, "-r", str(REQUIREMENTS / f"{name}.txt")),
     )
     if name == "perf_analyzer":
         _add_b64(folder)

@@ -7,7 +7,7 @@ its rows. What is found here when a package is written stands in its manifest an
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from time import perf_counter
+from time import thread_time
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
@@ -80,11 +80,12 @@ def affordable_batch(
     *,
     largest: int,
     budget_s: float,
-    clock: Callable[[], float] = perf_counter,
+    clock: Callable[[], float] = thread_time,
 ) -> int:
     """Choose how large batches can be for *find_dependences* to end within *budget_s*, about.
 
-    What a run costs by its rows is taken from a run of one row and one of a few.
+    What a run costs by its rows is taken from a run of one row and one of a few, in the time that
+    this thread computes: what else the machine does must not decide how much is tried.
 
     Returns:
         *largest*, or a power of two below it; 1 where nothing else can be afforded.

@@ -72,7 +72,8 @@ def create_app(
             # sessions on a lost device end the process when they are let go of: C++ destructors
             # that throw. Nobody waits in them any more, and the process ends without
             if not lifecycle.is_device_lost:
-                await _stop(runtime.registry, loading, settings.drain_timeout_ms / 1000)
+                timeout_s = settings.drain_timeout_ms / 1000
+                lifecycle.is_stuck = await _stop(runtime.registry, loading, timeout_s)
 
     app = FastAPIOffline(
         redoc_url=None,
@@ -123,7 +124,8 @@ def _outcome(registry: Registry) -> dict[str, Any]:
     return {"waiting_for": registry.not_ready()} if not registry.is_ready else {}
 
 
-async def _stop(registry: Registry, loading: asyncio.Task[None], timeout_s: float) -> None:
+async def _stop(registry: Registry, loading: asyncio.Task[None], timeout_s: float) -> bool:
+    """Let everybody finish, and tell whether threads are left that nobody can stop."""
     try:
         async with asyncio.timeout(timeout_s):
             await registry.drain()
@@ -131,6 +133,7 @@ async def _stop(registry: Registry, loading: asyncio.Task[None], timeout_s: floa
     except TimeoutError:
         logger.warning("requests were still in flight after %g s", timeout_s)
     registry.close()
+    return registry.has_stuck_loads
 
 
 def _exception_handlers() -> dict[Any, Callable[[Request, Any], Response]]:

@@ -14,9 +14,16 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
-from service.errors import DeviceLostError, InferenceError, PackageError, UnavailableError
+from service.errors import (
+    AllocationError,
+    DeviceLostError,
+    InferenceError,
+    PackageError,
+    UnavailableError,
+)
 from service.grants import usable_cores
 from service.inference import operations
+from service.inference.allowance import Allowance, Turns
 from service.inference.autoencoder import Autoencoder
 from service.inference.batcher import Batcher
 from service.inference.batching import pad
@@ -37,7 +44,7 @@ from service.inference.memory import give_back_memory
 from service.inference.openings import MakeBatcher
 from service.inference.planner import Place
 from service.inference.providers import Device
-from service.inference.session import OrtSession, Session
+from service.inference.session import OrtSession, RunStoppedError, Session, Stop
 from service.metrics import Metrics, ModelMetrics, OperationMetrics
 from service.placement import device_for
 from service.repository.golden import GoldenRows, read_golden_rows
@@ -84,10 +91,11 @@ class Engine:
         max_queue_rows: Rows that may wait for one operation.
         max_wait_s: See *Batcher*, as *delay_s* and *place*.
         join_max_bytes: Above this a model has only ``encode`` and ``decode`` sessions.
+        load_timeout_s: How long a model may take to load.
         on_device_lost: Called when the device can no longer answer.
         lost: Sessions on a lost device; they are kept, because their destructors throw.
         stopping: Set when models that are still being loaded are not wanted any more.
-        measuring: Held while a run is timed, so that models that load side by side do not
+        measuring: Taken while runs are timed, so that models that load side by side do not
             disturb each other's figures.
     """
 
@@ -101,10 +109,11 @@ class Engine:
     delay_s: float = 0.0
     place: Place = "auto"
     join_max_bytes: int = JOIN_MAX_BYTES
+    load_timeout_s: float = float("inf")
     on_device_lost: Callable[[], None] = lambda: None
     lost: list[object] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
-    measuring: threading.Lock = field(default_factory=threading.Lock)
+    measuring: Turns = field(default_factory=Turns)
 
 
 def make_engine(
@@ -127,6 +136,7 @@ def make_engine(
         max_wait_s=settings.max_queue_wait_ms / 1e3,
         delay_s=settings.queue_delay_s,
         place=settings.run_place,
+        load_timeout_s=settings.load_timeout_ms / 1e3,
         on_device_lost=on_device_lost,
     )
 
@@ -167,24 +177,35 @@ class LiveModel:
         give_back_memory()
 
 
-def assemble(package: Package, engine: Engine) -> LiveModel:
+def assemble(package: Package, engine: Engine, allowance: Allowance | None = None) -> LiveModel:
     """Make a live model of a package; blocking, so call it in a thread.
+
+    Args:
+        package: What was read.
+        engine: What all models share.
+        allowance: By which it is stopped when it takes too long.
 
     Raises:
         PackageError: The package does not do what its manifest says.
         DeviceUnavailableError: A session came up on another device.
         DeviceLostError: The device broke.
     """
-    assembly = _Assembly(package, engine)
+    assembly = _Assembly(package, engine, allowance or Allowance())
     try:
         return assembly.run()
     except DeviceLostError:
         engine.lost.append(assembly)
         engine.on_device_lost()
         raise
+    except AllocationError as error:
+        assembly.undo()
+        raise PackageError("there is no memory for a run of a graph") from error
     except InferenceError as error:
         assembly.undo()
         raise PackageError("a graph fails on the rows that it is tried with") from error
+    except RunStoppedError as error:
+        assembly.undo()
+        raise UnavailableError("loading was stopped") from error
     except BaseException:
         assembly.undo()
         raise
@@ -235,12 +256,16 @@ def served_graphs(
     return {name: graph for name, graph in wanted.items() if graph is not None}
 
 
-def served_run(session: Session, manifest: Manifest) -> Run:
+def served_run(session: Session, manifest: Manifest, stop: Stop | None = None) -> Run:
     """Give the runs of *session* as a batcher makes them: of no more rows, or all of one size."""
+
+    def run(rows: Rows) -> tuple[Rows, ...]:
+        return session.run(rows, stop)
+
     most = manifest.max_batch_rows
     if most is None:
-        return session.run
-    return (in_fixed_batches if manifest.invariant else in_short_batches)(session.run, most)
+        return run
+    return (in_fixed_batches if manifest.invariant else in_short_batches)(run, most)
 
 
 def _signature(manifest: Manifest) -> Signature:
@@ -261,8 +286,9 @@ def _inner(named: Mapping[str, InnerTensor]) -> dict[str, Inner]:
 class _Assembly:
     """The steps of *assemble*, with what has to be undone when one fails."""
 
-    def __init__(self, package: Package, engine: Engine) -> None:
+    def __init__(self, package: Package, engine: Engine, allowance: Allowance) -> None:
         self._package = package
+        self._allowance = allowance
         self._engine = engine
         self._manifest = package.manifest
         self._device = device_for(package.manifest, engine.device)
@@ -400,7 +426,7 @@ class _Assembly:
 
     def _measure(self, session: Session, sample: Rows, sizes: list[int]) -> CostModel:
         """Warm the session up, at every size where each counts, and keep the times."""
-        served = served_run(session, self._manifest)
+        served = self._served(session)
 
         def run(size: int) -> None:
             if self._engine.stopping.is_set():
@@ -412,8 +438,11 @@ class _Assembly:
         elements = sample.size // len(sample)
         # a GPU library tunes itself to every new shape, so each has to have been seen
         is_cuda = self._device.kind == "cuda"
-        with self._engine.measuring:
+        with self._allowance.turn(self._engine.measuring):
             return measure_cost(run, sizes, row_elements=elements, thorough=is_cuda)
+
+    def _served(self, session: Session) -> Run:
+        return served_run(session, self._manifest, self._allowance.stop)
 
     def _sample(self, operation: str) -> Rows:
         """Rows that a run can be tried with: golden ones, or the middle of the range."""
@@ -435,10 +464,12 @@ class _Assembly:
         for operation, session in self._sessions.items():
             if _GIVES[operation] not in self._golden.answers:
                 raise PackageError(f"the golden rows have no {_GIVES[operation]} to compare with")
-            got = served_run(session, self._manifest)(self._sample(operation))
+            got = self._served(session)(self._sample(operation))
             # packages from before there were further outputs have no answers for them
             further = self._manifest.further_outputs if operation == operations.ENCODE else ()
             for name, answer in zip((_GIVES[operation], *further), got, strict=True):
+                if not np.isfinite(answer).all():
+                    raise PackageError(f"'{operation}' gives NaN or infinity for the golden rows")
                 if not self._golden.agrees(name, answer, tolerance):
                     raise PackageError(
                         f"'{operation}' does not give the answers stored with the golden rows"

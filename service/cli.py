@@ -5,7 +5,17 @@ import sys
 from collections.abc import Sequence
 
 from service import __version__
-from service.commands import bench, calibrate, check, doctor, importing, models, offline, serve
+from service.commands import (
+    bench,
+    calibrate,
+    check,
+    doctor,
+    importing,
+    models,
+    offline,
+    seal,
+    serve,
+)
 from service.commands.console import EXIT_FAULT, EXIT_USAGE, complain, joined
 from service.errors import ConfigurationError, HourglassError
 
@@ -31,6 +41,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (serve, importing, calibrate, check, models, offline, bench, doctor):
+    for module in (serve, importing, calibrate, check, seal, models, offline, bench, doctor):
         module.add(commands)
     return parser

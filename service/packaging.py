@@ -1,6 +1,5 @@
 """Writing a model package: what the recipes and the commands share with the registry."""
 
-import json
 import os
 import platform
 import re
@@ -49,8 +48,11 @@ from service.repository.packages import (
     Location,
     Package,
     read_manifest,
+    read_manifest_text,
     read_package,
+    write_manifest,
 )
+from service.repository.seal import sealed
 from service.scoring.calibration import Calibration, calibrate
 from service.scoring.measures import MSE, Scores, feature_errors, mean_squared_error
 from service.settings import Settings
@@ -172,8 +174,16 @@ def measure_batch_invariance(
     )
 
 
-def check_package(location: Location, settings: Settings, device: Device) -> list[str]:
+def check_package(
+    location: Location, settings: Settings, device: Device, *, is_sealed: bool = True
+) -> list[str]:
     """Load a package as the server does under *settings*, and let go of it again.
+
+    Args:
+        location: Where it lies.
+        settings: The server's.
+        device: Where it is loaded.
+        is_sealed: Whether the manifest must be what its seal says.
 
     Returns:
         The operations that it has.
@@ -184,7 +194,7 @@ def check_package(location: Location, settings: Settings, device: Device) -> lis
     """
     engine = make_engine(settings, device, Metrics(CollectorRegistry()))
     try:
-        live = assemble(read_package(location), engine)
+        live = assemble(read_package(location, is_sealed=is_sealed), engine)
     finally:
         engine.lanes.close()
     found = live.autoencoder.operations
@@ -308,8 +318,10 @@ def rewrite_package(location: Location, manifest: Manifest, files: Mapping[str, 
     names stay as they are, and the new manifest takes its name when everything else is there.
 
     Raises:
-        PackageError: A file has a name that the package uses already, or the result is not whole.
+        PackageError: A file has a name that the package uses already, the result is not whole, or
+            somebody else wrote the manifest meanwhile.
     """
+    before = read_manifest_text(location)
     text = _manifest_text(manifest)
     try:
         Manifest.model_validate_json(text)
@@ -323,7 +335,7 @@ def rewrite_package(location: Location, manifest: Manifest, files: Mapping[str, 
     for name in manifest.files:
         if not (location.folder / name).is_file():
             raise PackageError(f"{name} is missing")
-    _replace(location.folder / MANIFEST_FILE, text)
+    write_manifest(location, text, instead_of=before)
     read_package(location)
 
 
@@ -375,9 +387,8 @@ def _write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None
     folder.mkdir(parents=True)
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    (folder / MANIFEST_FILE).write_bytes(_manifest_text(manifest))
+    (folder / MANIFEST_FILE).write_text(_manifest_text(manifest), encoding="utf-8")
 
 
-def _manifest_text(manifest: Manifest) -> bytes:
-    content = manifest.model_dump(mode="json", exclude_none=True)
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+def _manifest_text(manifest: Manifest) -> str:
+    return sealed(manifest.model_dump(mode="json", exclude_none=True))

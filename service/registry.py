@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Literal, TypeAlias
@@ -18,12 +19,18 @@ from service.errors import (
     UnknownModelError,
     UnsupportedOperationError,
 )
+from service.grants import usable_cores
+from service.inference.allowance import Allowance
+from service.loading import Load
 from service.repository.manifest import Manifest
-from service.repository.packages import Location, read_package, scan
+from service.repository.packages import Location, linked_models, read_package, scan
 
 logger = logging.getLogger(__name__)
 
 State: TypeAlias = Literal["loading", "ready", "failed"]
+
+# they read files while others measure; one that cannot be stopped takes a place for its time
+_LOADS_BESIDE_CORES = 4
 
 _LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
@@ -56,6 +63,8 @@ class Registry:
         self._engine = engine
         self._required = tuple(required)
         self._entries: dict[str, dict[int, Entry]] = {}
+        self._linked: list[str] = []
+        self._loads: list[Load] = []
         self.changes = 0
         self._is_withdrawn = False
 
@@ -67,12 +76,16 @@ class Registry:
         """
         for location in scan(self._models):
             self._entries.setdefault(location.name, {})[location.version] = Entry(location)
+        self._linked = linked_models(self._models)
+        for name in self._linked:
+            logger.error("model %s is left out: its folder is a link", name)
         for name in self._missing():
             logger.error("the required model %s is not in the repository", name)
 
     async def load(self) -> None:
         """Load everything that was found, side by side; a bad package is left out loudly."""
-        await asyncio.gather(*(self._load(entry) for entry in self.entries()))
+        places = asyncio.Semaphore(usable_cores() + _LOADS_BESIDE_CORES)
+        await asyncio.gather(*(self._load(entry, places) for entry in self.entries()))
 
     def entries(self) -> list[Entry]:
         """Every version by name, oldest first."""
@@ -90,6 +103,7 @@ class Registry:
     def not_ready(self) -> list[str]:
         """Name the required models that do not serve, with the reason."""
         missing = [f"{name} is not in the repository" for name in self._missing()]
+        missing += [f"{name} is a link" for name in self._linked if not self._required]
         return missing + [
             f"{entry.location} is {entry.state}"
             for entry in self.entries()
@@ -146,6 +160,8 @@ class Registry:
     async def drain(self) -> None:
         """Answer everybody who waits, refuse everybody else, load nothing more."""
         self._engine.stopping.set()
+        for load in self._loads:
+            load.stop()
         await asyncio.gather(*(live.autoencoder.drain() for live in self._live()))
 
     def withdraw(self) -> None:
@@ -165,10 +181,23 @@ class Registry:
                 self.changes += 1
         self._engine.lanes.close()
 
-    async def _load(self, entry: Entry) -> None:
-        started = perf_counter()
+    @property
+    def has_stuck_loads(self) -> bool:
+        """Whether a load goes on that cannot be stopped."""
+        return any(load.is_stuck for load in self._loads)
+
+    async def _load(self, entry: Entry, places: asyncio.Semaphore) -> None:
+        async with places:
+            started = perf_counter()
+            load = Load(partial(self._assemble, entry), self._engine, self._drop)
+            self._loads.append(load)
+            await self._settle(entry, load, started)
+            if not load.is_stuck:
+                self._loads.remove(load)
+
+    async def _settle(self, entry: Entry, load: Load, started: float) -> None:
         try:
-            live = await asyncio.to_thread(self._assemble, entry)
+            live = await load.run()
         except UnavailableError:
             entry.state, entry.reason = "failed", "the server was stopped"
         except (PackageError, DeviceUnavailableError) as error:
@@ -178,10 +207,12 @@ class Registry:
         else:
             self._publish(entry, live, perf_counter() - started)
 
-    def _assemble(self, entry: Entry) -> LiveModel:
+    def _assemble(self, entry: Entry, allowance: Allowance) -> LiveModel:
+        if self._engine.stopping.is_set():
+            raise UnavailableError("the server is stopping")
         package = read_package(entry.location)
         entry.manifest = package.manifest
-        return assemble(package, self._engine)
+        return assemble(package, self._engine, allowance)
 
     def _publish(self, entry: Entry, live: LiveModel, seconds: float) -> None:
         if self._engine.stopping.is_set():  # the server was stopped while this model was loading

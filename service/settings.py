@@ -120,6 +120,11 @@ class Settings(BaseSettings):
         4096 * 4096,
         description="Pixels of a request's pictures together, by their headers, before decoding.",
     )
+    load_timeout_ms: Patience = Field(
+        120_000,
+        description="How long a model may take to load before it is left out, without the time"
+        " that it waits for others.",
+    )
     drain_delay_ms: Milliseconds = Field(
         1_000,
         description="How long the server goes on answering after SIGTERM while /readyz already"

@@ -146,6 +146,21 @@ def swelling(features: int = 4, columns: int = 1 << 20) -> tuple[bytes, bytes]:
     return encoder, linear("z", "y", np.ones((1, features)))
 
 
+def hungry(features: int = 4, columns: int = 1 << 40) -> tuple[bytes, bytes]:
+    """An encoder that needs *columns* more columns for every batch."""
+    encoder = graph(
+        [
+            node("ReduceSum", ["x", "features"], ["sum"], keepdims=1),
+            node("Expand", ["sum", "columns"], ["wide"]),
+            node("ReduceMean", ["wide", "features"], ["z"], keepdims=1),
+        ],
+        ("x", "float32", [features]),
+        [("z", "float32", [1])],
+        {"features": np.array([1]), "columns": np.array([1, columns])},
+    )
+    return encoder, linear("z", "y", np.ones((1, features)))
+
+
 def slow(features: int = 4, turns: int = 200_000) -> tuple[bytes, bytes]:
     """An encoder that turns in a loop for a while before it gives its input back."""
     encoder = graph(

@@ -28,10 +28,12 @@ class Lifecycle:
     Attributes:
         is_draining: Readiness is withdrawn; requests are still answered.
         is_device_lost: No answer will come until the process restarts.
+        is_stuck: The end has come, and a model is still being loaded that cannot be stopped.
     """
 
     is_draining: bool = False
     is_device_lost: bool = False
+    is_stuck: bool = False
 
 
 @dataclass(frozen=True, slots=True)

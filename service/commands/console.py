@@ -60,6 +60,11 @@ def joined(arguments: Iterable[str]) -> list[str]:
     return made
 
 
+def printable(text: str) -> str:
+    """Make *text* of a stranger fit for a line of a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def add_command(
     commands: Commands, name: str, run: Callable[[Options], int], text: str
 ) -> argparse.ArgumentParser:

@@ -37,4 +37,6 @@ def serve(settings: Settings, *, sessions: SessionFactory | None = None) -> int:
     server.run()
     if lifecycle.is_device_lost:
         end_at_once(EXIT_DEVICE_LOST)
+    if lifecycle.is_stuck:
+        end_at_once(0)  # the runtime would be taken apart under a thread that uses it
     return 0

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from onnx import GraphProto, NodeProto, TensorProto
+from onnx import GraphProto, NodeProto, SparseTensorProto, TensorProto
 
 _OF_SHAPES: Final = {"Shape", "Size", "ConstantOfShape"}
 _PLAIN_DOMAINS: Final = {"", "ai.onnx"}
@@ -28,8 +28,7 @@ def bodies(node: NodeProto) -> Iterator[GraphProto]:
 def tensors(graph: GraphProto) -> Iterator[TensorProto]:
     """Every constant, in the bodies of nodes too."""
     yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from [sparse.values, sparse.indices]
+    yield from _parts(graph.sparse_initializer)
     yield from node_tensors(graph.node)
 
 
@@ -38,8 +37,14 @@ def node_tensors(nodes: Iterable[NodeProto]) -> Iterator[TensorProto]:
     for node in nodes:
         for attribute in node.attribute:
             yield from [attribute.t, *attribute.tensors]
+            yield from _parts([attribute.sparse_tensor, *attribute.sparse_tensors])
         for body in bodies(node):
             yield from tensors(body)
+
+
+def _parts(sparse: Iterable[SparseTensorProto]) -> Iterator[TensorProto]:
+    for tensor in sparse:
+        yield from (tensor.values, tensor.indices)
 
 
 def reads(node: NodeProto) -> Iterator[str]:

@@ -46,6 +46,17 @@ _NO_MEMORY: Final = (
 )
 
 
+# the checker of onnx and ONNX Runtime itself say the first, the runtime the second of other domains
+_UNKNOWN_OPERATOR: Final = ("No Op registered for", "is not a registered function/op")
+
+
+def unknown_operator(error: Exception) -> str | None:
+    """Say that a graph has an operator that nobody knows, if that is what *error* means."""
+    if any(mark in str(error) for mark in _UNKNOWN_OPERATOR):
+        return "a graph has an operator that ONNX Runtime does not know"
+    return None
+
+
 def translated(error: Exception, find_fault: FindFault) -> InferenceError:
     """Say in our words what *error* means.
 

@@ -27,6 +27,7 @@ from onnx import (
 from service.errors import PackageError
 from service.inference.cutting import extract
 from service.inference.dataflow import all_nodes, bodies, needs, tensors
+from service.inference.failures import unknown_operator
 from service.inference.inner import (
     FURTHER,
     LAYER,
@@ -102,7 +103,8 @@ def _refusing_damage() -> Iterator[None]:
     except PackageError:
         raise
     except Exception as error:
-        raise PackageError("a graph is damaged, or not valid ONNX") from error
+        fault = unknown_operator(error) or "a graph is damaged, or not valid ONNX"
+        raise PackageError(fault) from error
 
 
 @_refusing_damage()

@@ -17,7 +17,7 @@ from service.errors import (
     PackageError,
 )
 from service.inference.buffers import Buffers
-from service.inference.failures import translated
+from service.inference.failures import translated, unknown_operator
 from service.inference.graphs import has_control_flow
 from service.inference.providers import Device, device_fault
 from service.specs import Rows
@@ -152,7 +152,7 @@ class OrtSession:
             return meaning
         if isinstance(meaning, AllocationError):
             return PackageError(f"there is no memory for the graph on {self._device}")
-        return PackageError("ONNX Runtime does not take the graph")
+        return PackageError(unknown_operator(error) or "ONNX Runtime does not take the graph")
 
     def _find_fault(self) -> str | None:
         """Try the device; a CPU that runs this code is none to try."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from service.archives import read_npz
 from service.errors import PackageError
 from service.specs import Rows
 
@@ -44,12 +45,10 @@ def read_golden_rows(data: bytes) -> GoldenRows:
     Raises:
         PackageError: The file is not that, or its answers are not finite numbers for each row.
     """
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        rows = arrays.pop(INPUT)
-    except Exception as error:  # a damaged archive raises almost anything
-        raise PackageError("the golden rows cannot be read") from error
+    arrays = read_npz(data, "the golden rows")
+    rows = arrays.pop(INPUT, None)
+    if rows is None:
+        raise PackageError("the golden rows cannot be read: they have no input")
     for name, answer in arrays.items():
         if rows.ndim == 0 or answer.ndim == 0 or len(answer) != len(rows):
             raise PackageError(f"the golden rows do not have one {name} each")

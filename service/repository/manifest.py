@@ -366,6 +366,9 @@ class Manifest(Description):
     calibration: CalibrationFacts | None = None
     golden: Golden | None = None
     batch_invariance: BatchInvariance | None = None
+    seal: Sha256 | None = Field(
+        default=None, description="sha-256 of all the rest; see service.repository.seal."
+    )
 
     @model_validator(mode="after")
     def _promises_what_was_found(self) -> Self:

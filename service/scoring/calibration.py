@@ -7,9 +7,6 @@ k-th smallest of them with probability at most f when k = ceil((1 - f)(n + 1)).
 """
 
 import io
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context
@@ -20,6 +17,7 @@ from math import floor
 import numpy as np
 import numpy.typing as npt
 
+from service.archives import read_npz
 from service.errors import InvalidRowsError, PackageError, UnsupportedOperationError
 from service.scoring.measures import Scores, as_score
 
@@ -27,22 +25,6 @@ DEFAULT_FALSE_POSITIVE_RATE = 0.01
 
 # the heat map's upper end: white is an error that one feature in a thousand of normal rows reaches
 HEAT_MAP_QUANTILE = 0.999
-
-# what zipfile, zlib and NumPy raise on broken bytes; encrypted or exotic archives are RuntimeErrors
-_READ_ERRORS = (
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    OSError,
-    EOFError,
-    RuntimeError,
-    MemoryError,
-    SyntaxError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,20 +127,20 @@ def read_calibration(data: bytes) -> Calibration:
     Raises:
         PackageError: The file is not a calibration, or holds impossible numbers.
     """
+    arrays = read_npz(data, "the calibration")
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            calibration = Calibration(
-                scores={
-                    name.removeprefix("scores_"): archive[name].astype(np.float32, casting="safe")
-                    for name in archive.files
-                    if name.startswith("scores_")
-                },
-                default_measure=str(archive["default_measure"]),
-                heat_map_high=float(archive["heat_map_high"]),
-                model_sha256=str(archive["model_sha256"]),
-                data_sha256=str(archive["data_sha256"]) if "data_sha256" in archive else None,
-            )
-    except _READ_ERRORS as error:
+        calibration = Calibration(
+            scores={
+                name.removeprefix("scores_"): array.astype(np.float32, casting="safe")
+                for name, array in arrays.items()
+                if name.startswith("scores_")
+            },
+            default_measure=str(arrays["default_measure"]),
+            heat_map_high=float(arrays["heat_map_high"]),
+            model_sha256=str(arrays["model_sha256"]),
+            data_sha256=str(arrays["data_sha256"]) if "data_sha256" in arrays else None,
+        )
+    except (ValueError, TypeError, LookupError) as error:
         raise PackageError("the calibration cannot be read") from error
     _check(calibration)
     return calibration

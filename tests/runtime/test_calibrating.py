@@ -16,6 +16,7 @@ from service.offline.chunks import Answer, Chunk
 from service.packaging import calibrate_package, rewrite_package, write_calibration
 from service.repository.manifest import CalibrationFacts
 from service.repository.packages import read_manifest, read_package
+from service.repository.seal import sealed
 from service.scoring.calibration import read_calibration
 from service.scoring.quantile import Quantile
 from tests import tiny
@@ -90,8 +91,9 @@ class TestWhatIsWritten:
         assert facts.held_back is not None
         assert facts.rows + facts.held_back.rows == 5000
         assert 900 < facts.held_back.rows < 1100
-        rest = manifest.model_copy(update={"calibration": None, "files": before.files})
-        assert rest == before
+        changed = ("calibration", "files", "seal")
+        rest = {name: getattr(before, name) for name in changed}
+        assert manifest.model_copy(update=rest) == before
 
     def test_the_rates_are_those_of_the_rows_held_back(self, location, calibrate):
         calibrate(ROWS, "--hold-out", 0.5)
@@ -240,7 +242,7 @@ def transplant(source, target):
     text = json.loads((target.folder / "model.json").read_text())
     text["files"]["calibration.npz"] = manifest.files["calibration.npz"].model_dump()
     text["calibration"] = {"file": "calibration.npz", "data": "", "rows": 1}
-    (target.folder / "model.json").write_text(json.dumps(text))
+    (target.folder / "model.json").write_text(sealed(text))
 
 
 class TestReplacing:

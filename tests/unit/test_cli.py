@@ -1,5 +1,6 @@
 """The commands: flags, the environment, exit statuses, and what they print."""
 
+import json
 import re
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_commands_that_make_sessions_take_every_flag_of_the_device(capsys, comma
     assert "--cuda-tf32" in text
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "models"])
+@pytest.mark.parametrize("command", ["serve", "check", "seal", "models"])
 def test_every_command_says_what_it_does(capsys, command):
     assert command in help_of(capsys, command)
 
@@ -129,10 +130,16 @@ def test_variables_of_others_are_none_of_our_business(monkeypatch, tmp_path):
 def test_models_lists_every_version_by_its_manifest(capsys, repository):
     assert main(["models", "--models", str(repository)]) == 0
 
-    lines = capsys.readouterr().out.splitlines()
+    head, *lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["bad/1", "encoder/3", "good/1"]
-    assert "Half a model" in lines[1]
-    assert re.search(r"\[4\] -> code \[2\]  \d+\.\d\d MB", lines[2])
+    cells = [re.split(r"\s{2,}", line) for line in lines]
+    assert cells[1] == [
+        *("encoder/3", "float32 [4]", "float32 [2]", "encode", "0.00 MB", "no", "Half a model")
+    ]
+    assert cells[2][3:] == ["encode, decode, reconstruct, anomaly-score", "0.01 MB", "999 rows"]
+    # every column begins where its heading does
+    assert {line.index("float32") for line in lines} == {head.index("INPUT")}
+    assert lines[1].index("Half") == head.index("TITLE")
 
 
 def test_models_names_a_manifest_that_cannot_be_read(capsys, tmp_path):
@@ -154,6 +161,103 @@ def test_a_flag_wins_over_the_environment(capsys, monkeypatch, repository, tmp_p
     monkeypatch.setenv("HOURGLASS_MODELS", str(tmp_path / "nothing"))
 
     assert main(["models", "--models", str(repository)]) == 0
+
+
+@pytest.mark.parametrize("command", ["models", "check"])
+def test_the_folder_may_be_given_without_a_flag(capsys, repository, command):
+    main([command, str(repository), *(["--device", "cpu"] if command == "check" else [])])
+
+    assert "good/1" in capsys.readouterr().out
+
+
+def test_a_title_cannot_write_on_the_terminal(capsys, tmp_path):
+    rows = np.zeros((2, 4), np.float32)
+    tiny.write(tmp_path, tiny.keeping(4, 2), rows, title="fine\x1b[2J\nbad/1")
+
+    main(["models", str(tmp_path)])
+
+    assert capsys.readouterr().out.splitlines()[1].endswith("fine?[2J?bad/1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["check", "{}/nothing"], "is not a folder"),
+        (["check", "{}", "--model", "goood"], "holds no model goood"),
+        (["check", "{}", "--model", "good/2"], "holds no model good/2"),
+        (["check", "{}/empty"], "holds no model package"),
+        (["check", "{}", "--device", "cuda", "--device-id", "99"], "does not work"),
+        (["seal", "goood", "--models", "{}"], "holds no model goood"),
+    ],
+    ids=["folder", "name", "version", "empty", "device", "seal"],
+)
+def test_what_cannot_be_checked_ends_with_2(capsys, repository, arguments, text):
+    (repository / "empty").mkdir()
+
+    assert main([argument.format(repository) for argument in arguments]) == EXIT_USAGE
+    assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flag", [["--memory-mib", "0"], ["--timeout-s", "nan"], ["--timeout-s", "x"]], ids=" ".join
+)
+def test_a_limit_that_is_none_ends_with_2(capsys, repository, flag):
+    with pytest.raises(SystemExit) as caught:
+        main(["check", str(repository), *flag])
+
+    assert caught.value.code == EXIT_USAGE
+    assert "invalid positive" in capsys.readouterr().err
+
+
+def test_one_model_can_be_checked_alone(capsys, repository):
+    status = main(["check", str(repository), "--model", "encoder/3", "--device", "cpu", "--json"])
+
+    told = json.loads(capsys.readouterr().out)
+    assert status == 0
+    assert told.pop("seconds") > 0
+    assert told == {
+        "model": "encoder",
+        "version": 3,
+        "ok": True,
+        "operations": ["encode"],
+        "reason": None,
+    }
+
+
+class TestSealing:
+    SEAL = ("seal", "good", "--device", "cpu", "--models")
+
+    @pytest.fixture
+    def edited(self, repository):
+        """The manifest of a good model, edited by hand."""
+        path = repository / "good" / "1" / "model.json"
+        path.write_text(path.read_text().replace('"description": ""', '"description": "Good."'))
+        return path
+
+    def test_an_edited_manifest_is_refused_until_it_is_sealed_anew(
+        self, capsys, repository, edited
+    ):
+        check = ["check", str(repository), "--model", "good", "--device", "cpu"]
+        before = main(check), capsys.readouterr().out
+        status = main([*self.SEAL, str(repository)])
+        said = capsys.readouterr().out
+        after = main(check)
+
+        assert before[0] == EXIT_FAULT
+        assert "changed after it was sealed; if you meant to: hourglass seal good/1" in before[1]
+        assert (status, said) == (0, "good/1  sealed\n")
+        assert after == 0
+        assert json.loads(edited.read_text())["description"] == "Good."
+
+    def test_a_package_that_is_bad_otherwise_is_not_sealed(self, capsys, repository, edited):
+        before = edited.read_text()
+        (edited.parent / "encoder.onnx").write_bytes(b"damaged")
+
+        status = main([*self.SEAL, str(repository)])
+
+        assert status == EXIT_FAULT
+        assert capsys.readouterr().out.startswith("good/1  BAD  encoder.onnx has 7 bytes")
+        assert edited.read_text() == before
 
 
 @pytest.mark.parametrize("command", ["models", "check"])

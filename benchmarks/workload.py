@@ -10,7 +10,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.cases import CONV, DENSE, FEATURES, JSON, KINDS, Kind
-from service.assembly import make_graphs
+from service.blueprint import make_graphs
 from service.packaging import write_package
 from service.repository.manifest import Description, GraphFiles
 from service.repository.packages import Location, read_package, scan

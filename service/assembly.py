@@ -14,6 +14,13 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
+from service.blueprint import (
+    JOIN_MAX_BYTES,
+    make_graphs,
+    served_graphs,
+    served_run,
+    signature_of,
+)
 from service.errors import (
     AllocationError,
     DeviceLostError,
@@ -33,22 +40,18 @@ from service.inference.graphs import (
     RECONSTRUCTION,
     SCORE,
     Graphs,
-    Signature,
-    from_pair,
-    from_whole,
 )
-from service.inference.inner import Inner
-from service.inference.invariance import Run, in_fixed_batches, in_short_batches
+from service.inference.invariance import Run
 from service.inference.lane import Lanes
 from service.inference.memory import give_back_memory
 from service.inference.openings import MakeBatcher
 from service.inference.planner import Place
 from service.inference.providers import Device
-from service.inference.session import OrtSession, RunStoppedError, Session, Stop
+from service.inference.session import OrtSession, RunStoppedError, Session
 from service.metrics import Metrics, ModelMetrics, OperationMetrics
 from service.placement import device_for
 from service.repository.golden import GoldenRows, read_golden_rows
-from service.repository.manifest import InnerTensor, Manifest
+from service.repository.manifest import Manifest
 from service.repository.packages import Package
 from service.scoring.calibration import Calibration, read_calibration
 from service.scoring.verdicts import Rule, choose_rule
@@ -58,10 +61,6 @@ from service.specs import Rows, TensorSpec
 logger = logging.getLogger(__name__)
 
 SessionFactory: TypeAlias = Callable[[bytes, Device], Session]
-
-# weights of autoencoders are small and a session for each operation keeps the way of a request
-# plain; above this the memory of four copies weighs more
-JOIN_MAX_BYTES: Final = 64 * 1024 * 1024
 
 # larger batches were slower on a CPU (cache), and keep everybody waiting
 AUTO_MAX_ROWS: Final = 128
@@ -211,78 +210,6 @@ def assemble(package: Package, engine: Engine, allowance: Allowance | None = Non
         raise
 
 
-def make_graphs(package: Package) -> Graphs:
-    """Cut and join the graphs of a package.
-
-    Raises:
-        PackageError: The files are not usable graphs, or do not fit the manifest.
-    """
-    manifest = package.manifest
-    signature = _signature(manifest)
-    names = manifest.graphs
-    if names.autoencoder is not None:
-        whole = package.files[names.autoencoder]
-        return from_whole(whole, names.code_tensor, signature, output=names.output)
-    if names.encoder is None:
-        raise PackageError("the manifest names no encoder")
-    decoder = package.files[names.decoder] if names.decoder else None
-    return from_pair(
-        package.files[names.encoder],
-        decoder,
-        signature,
-        code_output=names.code_output,
-        output=names.output,
-    )
-
-
-def is_large(package: Package, join_max_bytes: int = JOIN_MAX_BYTES) -> bool:
-    """Whether a model's graphs are run in turn instead of joined, by the bytes of its files."""
-    return sum(len(package.files[name]) for name in package.manifest.graphs.names) > join_max_bytes
-
-
-def served_graphs(
-    package: Package, graphs: Graphs, join_max_bytes: int = JOIN_MAX_BYTES
-) -> dict[str, bytes]:
-    """Choose the graphs that get a session of their own, by operation."""
-    wanted = {
-        operations.ENCODE: graphs.encode,
-        operations.DECODE: graphs.decode,
-        operations.RECONSTRUCT: graphs.reconstruct,
-        operations.ANOMALY_SCORE: graphs.score,
-        operations.INFER: graphs.everything,
-    }
-    if is_large(package, join_max_bytes) and graphs.decode is not None:
-        wanted = {name: wanted[name] for name in (operations.ENCODE, operations.DECODE)}
-    return {name: graph for name, graph in wanted.items() if graph is not None}
-
-
-def served_run(session: Session, manifest: Manifest, stop: Stop | None = None) -> Run:
-    """Give the runs of *session* as a batcher makes them: of no more rows, or all of one size."""
-
-    def run(rows: Rows) -> tuple[Rows, ...]:
-        return session.run(rows, stop)
-
-    most = manifest.max_batch_rows
-    if most is None:
-        return run
-    return (in_fixed_batches if manifest.invariant else in_short_batches)(run, most)
-
-
-def _signature(manifest: Manifest) -> Signature:
-    return Signature(
-        manifest.input,
-        manifest.code,
-        manifest.output,
-        manifest.reconstructs,
-        layers=_inner(manifest.layers),
-        further=_inner(manifest.further_outputs),
-    )
-
-
-def _inner(named: Mapping[str, InnerTensor]) -> dict[str, Inner]:
-    return {name: Inner(each.file, each.tensor, each.spec) for name, each in named.items()}
-
-
 class _Assembly:
     """The steps of *assemble*, with what has to be undone when one fails."""
 
@@ -308,7 +235,7 @@ class _Assembly:
         calibration = self._read_calibration()
         rule = choose_rule(calibration)
         model = Autoencoder(
-            _signature(manifest),
+            signature_of(manifest),
             {
                 name: self._batcher(name, session, self._operation_metrics(name))
                 for name, session in self._sessions.items()

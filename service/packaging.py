@@ -13,15 +13,8 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
-from service.assembly import (
-    AUTO_MAX_ROWS,
-    assemble,
-    is_large,
-    make_engine,
-    make_graphs,
-    served_graphs,
-    served_run,
-)
+from service.assembly import AUTO_MAX_ROWS, assemble, make_engine
+from service.blueprint import is_large, make_graphs, served_graphs, served_run
 from service.errors import InferenceError, PackageError
 from service.inference import operations
 from service.inference.graphs import CODE, RECONSTRUCTION, SCORE

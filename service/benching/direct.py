@@ -8,8 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from service.assembly import FREE_AXIS_LENGTH, make_graphs, served_graphs, served_run
+from service.assembly import FREE_AXIS_LENGTH
 from service.benching.load import Sample
+from service.blueprint import make_graphs, served_graphs, served_run
 from service.errors import ConfigurationError
 from service.inference import operations
 from service.inference.invariance import Run

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from service.assembly import make_graphs
+from service.blueprint import make_graphs
 from service.errors import ConfigurationError, PackageError
 from service.importing.plan import Plan, make_plan
 from service.importing.wishes import Wishes, trial_rows

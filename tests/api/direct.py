@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from service.assembly import make_graphs
+from service.blueprint import make_graphs
 from service.repository.packages import Location, Package, read_package
 from service.scoring.calibration import read_calibration
 from service.specs import ImageSpec, TensorSpec

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.assembly import make_graphs
+from service.blueprint import make_graphs
 from service.inference.providers import Device
 from service.inference.session import OrtSession
 from service.repository.packages import Location, read_package

@@ -8,7 +8,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from service.assembly import make_graphs
+from service.blueprint import make_graphs
 from service.inference.providers import Device
 from service.inference.session import OrtSession
 from service.repository.packages import Location, read_package

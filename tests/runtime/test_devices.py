@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.assembly import make_graphs
+from service.blueprint import make_graphs
 from service.inference.buffers import Buffers
 from service.inference.providers import CUDA_PROVIDER, Device, cuda_fault
 from service.inference.session import OrtSession

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.assembly import Engine, assemble, make_graphs, served_graphs, served_run
+from service.assembly import Engine, assemble
+from service.blueprint import make_graphs, served_graphs, served_run
 from service.errors import PackageError
 from service.inference.invariance import affordable_batch
 from service.inference.operations import ALL, ANOMALY_SCORE, DECODE, ENCODE, INFER, RECONSTRUCT

@@ -9,9 +9,11 @@ ARGS ?=
 ENGINE ?= docker
 EXTRAS ?=
 FUZZ := .venv-fuzz
+DETECTION := .venv-detection
+TABLES ?= data/adbench
 SECONDS ?= 30
 
-.PHONY: serve test check format schema cover fuzz interop train bench slow-clients image image-check lock clean help
+.PHONY: serve test check format schema cover fuzz interop train bench detection slow-clients image image-check lock clean help
 .DEFAULT_GOAL := help
 
 help:           ## list the targets
@@ -53,6 +55,9 @@ train: $(VENV)/train.stamp  ## train, export, calibrate and measure a model: MOD
 bench: $(VENV)/serve.stamp  ## measure the service beside others, about 22 minutes; ARGS=--quick to try it out; needs wrk
 	$(BIN)/python -m benchmarks $(ARGS)
 
+detection: $(DETECTION)/detection.stamp  ## how well anomalies are found beside other detectors, about an hour: TABLES=data/adbench DATA=data/mnist
+	OMP_NUM_THREADS=1 $(DETECTION)/bin/python -m benchmarks.detection --tables $(TABLES) --digits $(DATA) $(ARGS)
+
 slow-clients: $(VENV)/serve.stamp  ## attack a server with 500 slow clients of each kind and look at the others, 4 minutes; needs slowhttptest
 	$(BIN)/python -m benchmarks.slow_clients $(ARGS)
 
@@ -74,7 +79,7 @@ lock: $(VENV)/dev.stamp  ## write requirements/*.txt anew from pyproject.toml
 	    --upgrade -c requirements/serve.txt pyproject.toml --extra cuda --group build -o requirements/cuda.txt
 
 clean:          ## remove the environment and every cache
-	rm -rf $(VENV) $(FUZZ) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(FUZZ) $(DETECTION) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Hourglass needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
@@ -100,4 +105,11 @@ $(FUZZ)/fuzz.stamp: requirements/serve.txt requirements/fuzz.txt
 # PyTorch is not in the lock file: its builds differ by machine, and serving never needs it
 $(VENV)/train.stamp: training/requirements.txt $(VENV)/serve.stamp
 	$(PIP) install -r training/requirements.txt
+	touch $@
+
+# detectors of others bring a lot with them, so they have an environment of their own
+$(DETECTION)/detection.stamp: benchmarks/detection/requirements.txt requirements/serve.txt
+	$(PYTHON) -m venv $(DETECTION)
+	$(DETECTION)/bin/python -m pip --disable-pip-version-check -q install --require-hashes -r requirements/serve.txt
+	$(DETECTION)/bin/python -m pip --disable-pip-version-check -q install -r benchmarks/detection/requirements.txt
 	touch $@

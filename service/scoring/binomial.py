@@ -1,4 +1,10 @@
-"""How far a share that was counted may be from the true one."""
+"""Binomial tails, exactly: how sure a counted share is, and what an order statistic says.
+
+The share of normal rows above the k-th smallest of n scores follows Beta(n + 1 - k, k), whatever
+the scores' distribution, so long as it has no jumps (David and Nagaraja, "Order Statistics", 2003,
+section 2.1; with ties the share is smaller still). For whole numbers the Beta distribution is a
+binomial tail: P(Beta(a, b) <= p) = P(Binomial(a + b - 1, p) >= a), https://dlmf.nist.gov/8.17#E5.
+"""
 
 from collections.abc import Callable
 from math import exp, lgamma, log
@@ -25,14 +31,38 @@ def clopper_pearson(
     of the binomial", Biometrika 26, 1934).
     """
     tail = (1 - confidence) / 2
-    # P(at least k of n) = I_p(k, n - k + 1), https://dlmf.nist.gov/8.17#E5
-    low = 0.0
-    if counted > 0:
-        low = _solve(lambda p: incomplete_beta(counted, trials - counted + 1, p), tail)
-    high = 1.0
-    if counted < trials:
-        high = _solve(lambda p: incomplete_beta(counted + 1, trials - counted, p), 1 - tail)
+    low = beta_quantile(tail, counted, trials - counted + 1) if counted else 0.0
+    high = beta_quantile(1 - tail, counted + 1, trials - counted) if counted < trials else 1.0
     return low, high
+
+
+def at_least(n: int, count: int, p: float) -> float:
+    """Give the probability of *count* or more successes in *n* trials of probability *p*."""
+    if count <= 0:
+        return 1.0
+    return 0.0 if count > n else incomplete_beta(count, n - count + 1, p)
+
+
+def at_most(n: int, count: int, p: float) -> float:
+    """Give the probability of *count* or fewer successes in *n* trials of probability *p*."""
+    return at_least(n, n - count, 1.0 - p)
+
+
+def beta_quantile(share: float, a: int, b: int) -> float:
+    """Give the value that Beta(*a*, *b*) stays below with probability *share*; a, b > 0."""
+    return _solve(lambda p: incomplete_beta(a, b, p), share)
+
+
+def first_count(n: int, p: float, *, tail: float) -> int:
+    """Give the smallest count with P(Binomial(n, p) >= count) <= *tail*; n + 1 if there is none."""
+    low, high = 0, n + 1
+    while low < high:
+        middle = (low + high) // 2
+        if at_least(n, middle, p) <= tail:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def incomplete_beta(a: float, b: float, x: float) -> float:

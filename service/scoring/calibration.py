@@ -8,23 +8,38 @@ k-th smallest of them with probability at most f when k = ceil((1 - f)(n + 1)).
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
-from decimal import ROUND_CEILING, Context
-from fractions import Fraction
+from dataclasses import dataclass, field
 from functools import lru_cache
-from math import floor
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from service.archives import read_npz
-from service.errors import InvalidRowsError, PackageError, UnsupportedOperationError
-from service.scoring.measures import Scores, as_score
+from service.errors import PackageError, UnsupportedOperationError
+from service.scoring import fitted as learned, thresholds
+from service.scoring.catalogue import Fitted, TopShare
+from service.scoring.codes import KNN, MAHALANOBIS, CodeDistribution, CodeNeighbours
+from service.scoring.domain import DomainGuard
+from service.scoring.measures import TOP_K, Scores
+from service.scoring.rapp import NAP, Whitening
+from service.scoring.thresholds import Method, Threshold
 
 DEFAULT_FALSE_POSITIVE_RATE = 0.01
 
 # the heat map's upper end: white is an error that one feature in a thousand of normal rows reaches
 HEAT_MAP_QUANTILE = 0.999
+
+# 1 had scores alone and did not say its number
+FORMAT: Final = 2
+
+_FITTED: Final[Mapping[str, type[Fitted]]] = {
+    TOP_K: TopShare,
+    NAP: Whitening,
+    MAHALANOBIS: CodeDistribution,
+    KNN: CodeNeighbours,
+}
+_SCORES: Final = "scores_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +52,8 @@ class Calibration:
         heat_map_high: The feature error that a heat map draws as white.
         model_sha256: Fingerprint of the graphs that gave the scores.
         data_sha256: Fingerprint of the rows that they gave them for; older files have none.
+        fitted: What measures have learned from normal rows, by measure.
+        domain: Tells rows of the model's kind from others, where it was fitted.
     """
 
     scores: Mapping[str, Scores]
@@ -44,6 +61,8 @@ class Calibration:
     heat_map_high: float
     model_sha256: str
     data_sha256: str | None = None
+    fitted: Mapping[str, Fitted] = field(default_factory=dict)
+    domain: DomainGuard | None = None
 
     @property
     def measures(self) -> list[str]:
@@ -56,7 +75,7 @@ class Calibration:
     @property
     def default_false_positive_rate(self) -> float:
         """1 %, or the smallest rate that so few rows can show."""
-        return max(DEFAULT_FALSE_POSITIVE_RATE, float(_share_of_one(self.rows + 1)))
+        return max(DEFAULT_FALSE_POSITIVE_RATE, float(thresholds.share_of_one(self.rows + 1)))
 
     def threshold(self, measure: str, false_positive_rate: float) -> float:
         """Give the score that a normal row exceeds with probability *false_positive_rate*.
@@ -65,22 +84,17 @@ class Calibration:
             InvalidRowsError: The rate is not between 0 and 1, or rarer than the sample shows.
         """
         scores = self._of(measure)
-        if not 0.0 < false_positive_rate < 1.0:
-            raise InvalidRowsError(
-                "false_positive_rate must lie between 0 and 1",
-                expected="0 < false_positive_rate < 1",
-            )
-        n = len(scores)
-        # ceil((1 - f)(n + 1)), exactly: in floats (1 - 0.1) * 10 is already more than 9
-        k = n + 1 - floor(Fraction(repr(false_positive_rate)) * (n + 1))
-        if k > n:
-            raise InvalidRowsError(
-                f"false_positive_rate is rarer than {n} calibration rows can show;"
-                f" the smallest is {_share_of_one(n + 1)}",
-                expected=f"false_positive_rate >= {_share_of_one(n + 1)}",
-                received="a smaller one",
-            )
-        return float(scores[k - 1])
+        return float(scores[thresholds.conformal_rank(len(scores), false_positive_rate) - 1])
+
+    def find_threshold(
+        self, measure: str, method: Method = "conformal", false_positive_rate: float | None = None
+    ) -> Threshold:
+        """Give a threshold with its interval; see ``service.scoring.thresholds``.
+
+        Raises:
+            InvalidRowsError: The rate is missing, not wanted, or not one that can be had.
+        """
+        return thresholds.find_threshold(self._of(measure), method, false_positive_rate)
 
     def p_values(self, measure: str, scores: Scores) -> npt.NDArray[np.float64]:
         """Give for each score (1 + number of calibration scores >= it) / (1 + n)."""
@@ -93,9 +107,7 @@ class Calibration:
         (1 + number of calibration scores > *threshold*) / (1 + n): at a calibration score, a row
         lies above it if and only if its p-value is not greater than this.
         """
-        reference = self._of(measure)
-        not_above = int(np.searchsorted(reference, as_score(threshold), side="right"))
-        return (1 + len(reference) - not_above) / (1 + len(reference))
+        return thresholds.rate_above(self._of(measure), threshold)
 
     def _of(self, measure: str) -> Scores:
         try:
@@ -108,42 +120,60 @@ class Calibration:
 
     def to_bytes(self) -> bytes:
         """Write the calibration as an npz file."""
-        arrays: dict[str, npt.NDArray[np.generic]] = {
-            f"scores_{measure}": scores for measure, scores in self.scores.items()
+        arrays: dict[str, npt.NDArray[Any]] = {
+            f"{_SCORES}{measure}": scores for measure, scores in self.scores.items()
         }
+        arrays["format"] = np.array(FORMAT)
         arrays["default_measure"] = np.array(self.default_measure)
         arrays["heat_map_high"] = np.array(self.heat_map_high)
         arrays["model_sha256"] = np.array(self.model_sha256)
         if self.data_sha256 is not None:
             arrays["data_sha256"] = np.array(self.data_sha256)
+        for measure, what in self.fitted.items():
+            arrays |= learned.to_arrays(what, f"fitted.{measure}")
+        if self.domain is not None:
+            arrays |= learned.to_arrays(self.domain, "domain")
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
         return buffer.getvalue()
 
 
 def read_calibration(data: bytes) -> Calibration:
-    """Read what *to_bytes* wrote.
+    """Read what *to_bytes* wrote, now or in an older format.
 
     Raises:
         PackageError: The file is not a calibration, or holds impossible numbers.
     """
     arrays = read_npz(data, "the calibration")
     try:
-        calibration = Calibration(
-            scores={
-                name.removeprefix("scores_"): array.astype(np.float32, casting="safe")
-                for name, array in arrays.items()
-                if name.startswith("scores_")
-            },
-            default_measure=str(arrays["default_measure"]),
-            heat_map_high=float(arrays["heat_map_high"]),
-            model_sha256=str(arrays["model_sha256"]),
-            data_sha256=str(arrays["data_sha256"]) if "data_sha256" in arrays else None,
-        )
+        calibration = _calibration(arrays)
     except (ValueError, TypeError, LookupError) as error:
         raise PackageError("the calibration cannot be read") from error
     _check(calibration)
     return calibration
+
+
+def _calibration(arrays: Mapping[str, npt.NDArray[Any]]) -> Calibration:
+    if int(arrays.get("format", np.array(1))) > FORMAT:
+        raise PackageError("the calibration was written by a newer version")
+    has_domain = any(name.startswith("domain.") for name in arrays)
+    return Calibration(
+        scores={
+            name.removeprefix(_SCORES): values.astype(np.float32, casting="safe")
+            for name, values in arrays.items()
+            if name.startswith(_SCORES)
+        },
+        default_measure=str(arrays["default_measure"]),
+        heat_map_high=float(arrays["heat_map_high"]),
+        model_sha256=str(arrays["model_sha256"]),
+        data_sha256=str(arrays["data_sha256"]) if "data_sha256" in arrays else None,
+        fitted={
+            measure: learned.from_arrays(kind, arrays, f"fitted.{measure}")
+            for measure, kind in _FITTED.items()
+            if any(name.startswith(f"fitted.{measure}.") for name in arrays)
+        },
+        domain=learned.from_arrays(DomainGuard, arrays, "domain") if has_domain else None,
+    )
 
 
 def calibrate(
@@ -153,6 +183,8 @@ def calibrate(
     errors: npt.NDArray[np.float32],
     model_sha256: str,
     data_sha256: str | None = None,
+    fitted: Mapping[str, Fitted] | None = None,
+    domain: DomainGuard | None = None,
 ) -> Calibration:
     """Make a calibration from scores and feature errors of clean rows.
 
@@ -162,6 +194,8 @@ def calibrate(
         errors: Feature errors of the same rows, any shape.
         model_sha256: Fingerprint of the graphs that gave the scores.
         data_sha256: Fingerprint of the rows, the sha-256 of their bytes, row after row.
+        fitted: What measures have learned, from other rows than those of *scores*.
+        domain: Tells rows of the model's kind from others.
     """
     with np.errstate(invalid="ignore"):  # infinite errors give NaN, which is refused below
         heat_map_high = float(np.quantile(errors, HEAT_MAP_QUANTILE))
@@ -171,14 +205,11 @@ def calibrate(
         heat_map_high=heat_map_high,
         model_sha256=model_sha256,
         data_sha256=data_sha256,
+        fitted=fitted or {},
+        domain=domain,
     )
     _check(calibration)
     return calibration
-
-
-def _share_of_one(parts: int) -> str:
-    """Write 1 / *parts*, rounded up so that it may be asked for."""
-    return f"{Context(prec=3, rounding=ROUND_CEILING).divide(1, parts):g}"
 
 
 def _check(calibration: Calibration) -> None:

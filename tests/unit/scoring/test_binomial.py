@@ -1,48 +1,46 @@
-"""The exact binomial interval, against sums of exact fractions."""
+"""Binomial tails and Beta quantiles: by counting, and by drawing."""
 
 from fractions import Fraction
 from math import comb
 
+import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from service.scoring.binomial import clopper_pearson, incomplete_beta
+from service.scoring.binomial import at_least, at_most, beta_quantile, first_count
 
 
-def at_least(counted, trials, share):
-    p = Fraction(share)
+def by_counting(n, count, p):
+    exact = Fraction(p)
     return float(
-        sum(comb(trials, k) * p**k * (1 - p) ** (trials - k) for k in range(counted, trials + 1))
+        sum(comb(n, k) * exact**k * (1 - exact) ** (n - k) for k in range(max(count, 0), n + 1))
     )
 
 
-@given(st.integers(1, 60), st.data())
-def test_at_its_ends_what_was_counted_is_just_as_rare_as_was_asked(trials, data):
-    counted = data.draw(st.integers(0, trials))
-
-    low, high = clopper_pearson(counted, trials)
-
-    assert low <= counted / trials <= high
-    if counted > 0:
-        assert at_least(counted, trials, low) == pytest.approx(0.025, rel=1e-9)
-    if counted < trials:
-        assert 1 - at_least(counted + 1, trials, high) == pytest.approx(0.025, rel=1e-9)
+@given(n=st.integers(1, 40), count=st.integers(-1, 42), p=st.sampled_from([0.01, 0.25, 0.5, 0.875]))
+def test_a_tail_is_the_sum_of_its_terms(n, count, p):
+    assert at_least(n, count, p) == pytest.approx(by_counting(n, count, p), abs=1e-12)
+    assert at_most(n, count, p) == pytest.approx(1 - by_counting(n, count + 1, p), abs=1e-12)
 
 
-def test_nothing_and_everything_leave_one_end_open():
-    assert clopper_pearson(0, 10)[0] == 0
-    assert clopper_pearson(10, 10)[1] == 1
-    # 1 - (tail)^(1/n), the closed form of the other end
-    assert clopper_pearson(0, 10)[1] == pytest.approx(1 - 0.025 ** (1 / 10), rel=1e-12)
+@pytest.mark.parametrize(
+    ("p", "count", "probability"), [(0.0, 1, 0.0), (1.0, 5, 1.0), (0.0, 0, 1.0), (1.0, 6, 0.0)]
+)
+def test_what_never_or_always_happens(p, count, probability):
+    assert at_least(5, count, p) == probability
 
 
-def test_large_counts_are_near_the_normal_interval():
-    low, high = clopper_pearson(100_000, 10_000_000)
+@pytest.mark.parametrize(("a", "b"), [(1, 1), (3, 7), (50, 4951), (4951, 50)])
+def test_a_beta_quantile_is_what_so_many_draws_stay_below(a, b):
+    drawn = np.random.default_rng(0).beta(a, b, 200_000)
 
-    spread = 1.959964 * (0.01 * 0.99 / 1e7) ** 0.5
-    assert (low, high) == pytest.approx((0.01 - spread, 0.01 + spread), rel=1e-4)
+    for share in (0.025, 0.5, 0.975):
+        assert np.mean(drawn < beta_quantile(share, a, b)) == pytest.approx(share, abs=0.003)
 
 
-def test_the_incomplete_beta_function_has_its_symmetry():
-    assert incomplete_beta(3, 5, 0.3) == pytest.approx(1 - incomplete_beta(5, 3, 0.7), rel=1e-12)
-    assert (incomplete_beta(2, 3, 0.0), incomplete_beta(2, 3, 1.0)) == (0, 1)
+@given(n=st.integers(1, 200), p=st.floats(0.01, 0.99), tail=st.floats(0.001, 0.5))
+def test_the_first_count_is_the_first_with_so_small_a_tail(n, p, tail):
+    count = first_count(n, p, tail=tail)
+
+    assert at_least(n, count, p) <= tail
+    assert at_least(n, count - 1, p) > tail

@@ -204,26 +204,28 @@ def test_p_values_count_the_scores_that_are_as_high(reference, scores):
     ]
 
 
+@pytest.mark.parametrize("measure", ["mse", "rapp"])
 @settings(max_examples=75)
 @given(
     reference=st.lists(st.integers(0, 12), min_size=1, max_size=60),
     rate=st.one_of(RATES, st.integers(1, 60).map(lambda parts: 1 / parts if parts > 1 else 0.5)),
 )
 def test_a_score_lies_above_the_threshold_if_and_only_if_its_p_value_is_within_the_rate(
-    reference, rate
+    measure, reference, rate
 ):
-    calibration = calibration_of(*reference)
+    calibration = calibration_of(5, **{measure: np.array(reference, np.float32)})
     n = len(reference)
     exact = Fraction(str(rate))
     if exact * (n + 1) < 1:
         return
-    threshold = np.float32(calibration.threshold("mse", rate))
+    threshold = np.float32(calibration.find_threshold(measure, "conformal", rate).value)
     around = [np.nextafter(threshold, np.float32(limit)) for limit in (-np.inf, np.inf)]
     scores = np.array([*reference, threshold, *around, -1, 13], np.float32)
 
     is_above = scores > threshold
-    counts = np.rint(calibration.p_values("mse", scores) * (n + 1)).astype(int).tolist()
+    counts = np.rint(calibration.p_values(measure, scores) * (n + 1)).astype(int).tolist()
 
+    assert threshold == calibration.threshold(measure, rate)
     assert is_above.tolist() == [Fraction(count, n + 1) <= exact for count in counts]
 
 

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from service.scoring.measures import as_score, feature_errors, mean_squared_error
+from service.scoring.measures import (
+    as_score,
+    excess_cross_entropy,
+    feature_errors,
+    largest_error,
+    mean_absolute_error,
+    mean_squared_error,
+    top_mean_error,
+)
 
 
 def test_the_score_of_a_row_by_hand():
@@ -121,3 +129,63 @@ def test_features_with_units_of_their_own_are_divided_by_their_own_scale():
     errors = feature_errors(rows, np.zeros_like(rows), width=np.array([1, 100], np.float32))
 
     assert errors.tolist() == [[1.0, 1.0]]
+
+
+def test_the_mean_absolute_error_by_hand():
+    x, copy = np.array([[1, 2, 3, 4]], np.float32), np.array([[1, 2, 1, 3]], np.float32)
+
+    assert mean_absolute_error(x, copy, width=2.0).tolist() == [0.375]
+
+
+def test_the_largest_error_by_hand():
+    x, copy = np.array([[1, 2, 3], [0, 0, 0]], np.float32), np.array([[0, 2, 5], [0, 0, 0]], "f4")
+
+    assert largest_error(x, copy, width=4.0).tolist() == [0.5, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("share", "score"),
+    [
+        (0.01, 16.0),  # one of four, rounded up
+        (0.25, 16.0),
+        (0.26, 12.5),
+        (0.5, 12.5),
+        (1.0, 7.5),
+    ],
+)
+def test_the_mean_of_the_worst_errors_by_hand(share, score):
+    errors = np.sqrt(np.array([[4, 9, 1, 16]], np.float32))
+
+    assert top_mean_error(errors, np.zeros_like(errors), share=share).tolist() == [score]
+
+
+def test_all_features_together_give_the_mean_squared_error():
+    x, y = np.random.default_rng(0).random((2, 4, 9), np.float32)
+
+    np.testing.assert_allclose(top_mean_error(x, y, share=1.0), mean_squared_error(x, y), rtol=1e-6)
+
+
+def test_the_cross_entropy_above_that_of_a_perfect_copy_by_hand():
+    x, copy = np.array([[0.5, 0.25]], np.float32), np.array([[0.25, 0.25]], np.float32)
+
+    # 0.5 log(0.5 / 0.25) + 0.5 log(0.5 / 0.75), and nothing
+    expected = (0.5 * np.log(2) + 0.5 * np.log(2 / 3)) / 2
+    np.testing.assert_allclose(excess_cross_entropy(x, copy), [expected], rtol=1e-6)
+
+
+@settings(max_examples=50)
+@given(pixels=arrays(np.uint8, (2, 6)))
+def test_a_perfect_copy_of_any_grey_has_no_cross_entropy_too_much(pixels):
+    assert excess_cross_entropy(pixels, pixels, limits=(0, 255)).tolist() == [0.0, 0.0]
+
+
+def test_a_pixel_that_is_wrong_from_end_to_end_costs_a_finite_number():
+    x, copy = np.array([[0.0], [1.0]], np.float32), np.array([[1.0], [0.0]], np.float32)
+
+    np.testing.assert_allclose(excess_cross_entropy(x, copy), 20 * np.log(2), rtol=1e-4)
+
+
+def test_values_beyond_the_range_count_as_its_ends():
+    x, copy = np.array([[0.0, 1.0]], np.float32), np.array([[-0.3, 1.2]], np.float32)
+
+    assert excess_cross_entropy(x, copy).tolist() == [0.0]

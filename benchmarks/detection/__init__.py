@@ -1,0 +1,1 @@
+"""How well anomalies are found: on tables and among digits, beside other detectors."""

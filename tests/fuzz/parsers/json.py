@@ -21,15 +21,16 @@ class NotJSONError(Exception):
 
 
 def check(data: bytes) -> None:
+    is_json, document = True, None
     try:
         document = read_document(data)
     except NotJSONError:
-        document = None
+        is_json = False
     except RecursionError:  # deeper than Python reads; that it ends well is all to see
         document = ...
     for spec in SPECS:
         outcome = call(json.parse, data, spec)
-        if document is None:
+        if not is_json:
             assert isinstance(outcome.error, MalformedBodyError)
             return  # whatever the model
         if document is not ... and not _SURROGATE.search(data):

@@ -27,7 +27,12 @@ from tests.fakes import FakeSession
 FEATURES = 4
 ENCODE = url("touchy", "encode")
 # the estimate of the wait is not to refuse anybody here: a run may be held for seconds
-PATIENT: dict[str, Any] = {"max_queue_wait_ms": 1e9, "parallel_runs": 1}
+# clients that are not asked yet stay, however slow the machine is
+PATIENT: dict[str, Any] = {
+    "max_queue_wait_ms": 1e9,
+    "parallel_runs": 1,
+    "header_timeout_ms": 600_000,
+}
 QUEUE_ROWS = 32
 NARROW = PATIENT | {"max_queue_rows": QUEUE_ROWS, "max_request_rows": QUEUE_ROWS}
 

@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,8 +36,8 @@ def serving(
     """
     with tempfile.TemporaryDirectory(prefix="hourglass-bench-") as folder:
         models, log = Path(folder) / "models", Path(folder) / "log"
-        (models / location.name).mkdir(parents=True)
-        (models / str(location)).symlink_to(location.folder.resolve(), target_is_directory=True)
+        # a server follows no links of packages
+        shutil.copytree(location.folder, models / str(location), copy_function=_link_or_copy)
         with log.open("wb") as output:
             server = subprocess.Popen(  # noqa: S603 - this very program
                 _command(location, settings, models), stdout=output, stderr=subprocess.STDOUT
@@ -44,6 +46,14 @@ def serving(
             yield _ready_port(server, log, within_s)
         finally:
             _end(server)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """Give a file a second name, or a copy where the other folder lies on another device."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def get(port: int, path: str) -> tuple[int, bytes]:

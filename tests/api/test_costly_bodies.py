@@ -28,7 +28,7 @@ TRIES = 5
 
 # between two of them the interpreter is free: a loop that never rests starves threads that let go
 # of it often, by 5 ms each time
-REST_S = 0.0005
+REST_S = 0.0001
 
 FEATURES = 512
 

@@ -13,7 +13,7 @@ DETECTION := .venv-detection
 TABLES ?= data/adbench
 SECONDS ?= 30
 
-.PHONY: serve test check format schema cover fuzz interop train bench detection slow-clients image image-check lock clean help
+.PHONY: serve test check format schema cover fuzz interop train evaluate zoo bench detection slow-clients image image-check lock clean help
 .DEFAULT_GOAL := help
 
 help:           ## list the targets
@@ -51,6 +51,12 @@ interop: $(VENV)/dev.stamp  ## the service with the clients of others and models
 
 train: $(VENV)/train.stamp  ## train, export, calibrate and measure a model: MODEL=mnist-conv DATA=data/mnist
 	$(BIN)/python -m training $(MODEL) --data $(DATA) $(if $(PHOTOGRAPHS),--photographs $(PHOTOGRAPHS)) $(ARGS)
+
+evaluate: $(VENV)/serve.stamp  ## recompute every figure of the model cards through a running service and compare: DATA=data/mnist
+	$(BIN)/python -m training.evaluate --data $(DATA) $(ARGS)
+
+zoo: $(VENV)/serve.stamp  ## write docs/zoo.md anew from the model cards
+	$(BIN)/python -m training.zoo
 
 bench: $(VENV)/serve.stamp  ## measure the service beside others, about 22 minutes; ARGS=--quick to try it out; needs wrk
 	$(BIN)/python -m benchmarks $(ARGS)

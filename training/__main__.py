@@ -2,51 +2,73 @@
 
     python -m training mnist-conv --data data/mnist
 
-A run leaves its checkpoint below ``runs/``; ``--from-checkpoint`` makes the package of it again
-without training. The package goes to ``models/<name>/<version>/``.
+A run keeps its state after each epoch below ``runs/``, from which ``--resume`` goes on, and leaves
+its checkpoint there; ``--from-checkpoint`` makes the package of it again without training. The
+package goes to ``models/<name>/<version>/``.
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from training.checkpoint import Checkpoint, read_checkpoint
 from training.data import mnist
-from training.pipeline import make_package, train
+from training.pipeline import Conditions, make_package, train
 from training.recipe import Recipe
-from training.recipes import mnist_conv
+from training.recipes import (
+    mnist_cluster,
+    mnist_conv,
+    mnist_denoise,
+    mnist_dense,
+    mnist_sparse,
+    mnist_transfer,
+)
 from training.rows import RowSets, gather
 
-RECIPES = {recipe.name: recipe for recipe in [mnist_conv.RECIPE]}
+RECIPES = {
+    recipe.name: recipe
+    for recipe in [
+        *mnist_dense.RECIPES,
+        mnist_conv.RECIPE,
+        mnist_sparse.RECIPE,
+        mnist_denoise.RECIPE,
+        mnist_cluster.RECIPE,
+        mnist_transfer.RECIPE,
+    ]
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     recipe = RECIPES[options.model]
     rows = gather(
-        recipe.hold_out, options.data, source=options.source, photographs=options.photographs
+        recipe.hold_out,
+        options.data,
+        train_rows=recipe.train_rows,
+        source=options.source,
+        photographs=options.photographs,
     )
     checkpoint = _checkpoint(recipe, rows, options)
-    location = make_package(recipe, checkpoint, rows, options.out)
-    print(f"{location.folder} is written")
+    if options.out is not None:
+        location = make_package(recipe, checkpoint, rows, options.out)
+        print(f"{location.folder} is written")
 
 
 def _checkpoint(recipe: Recipe, rows: RowSets, options: argparse.Namespace) -> Checkpoint:
     if options.from_checkpoint is not None:
         return read_checkpoint(options.from_checkpoint)
-    epochs = options.epochs or recipe.schedule.epochs
-    schedule = replace(recipe.schedule, epochs=epochs)
-    checkpoint = train(
-        recipe,
-        rows,
-        schedule,
+    folder = options.runs / recipe.name
+    conditions = Conditions(
         seed=options.seed,
         threads=options.threads,
         machine=options.machine or f"{options.threads} CPU cores",
+        models=options.models,
+        epochs=options.epochs,
+        store=folder / "state.pt",
+        resume=options.resume,
     )
-    path = options.runs / recipe.name / "checkpoint.pt"
-    checkpoint.save(path)
-    print(f"trained in {checkpoint.history.seconds:.0f} s, kept as {path}")
+    checkpoint = train(recipe, rows, conditions)
+    checkpoint.save(folder / "checkpoint.pt")
+    print(f"trained in {checkpoint.history.seconds:.0f} s, kept in {folder}")
     return checkpoint
 
 
@@ -63,8 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--epochs", type=int, help="instead of the recipe's number, to try things out")
     add("--threads", type=int, default=2, help="of torch; another number gives other roundings")
     add("--machine", help="what this runs on, in words for the card, beside the training time")
+    add("--models", type=Path, default=Path("models"), help="where inherited layers come from")
     add("--out", type=Path, default=Path("models"), help="model repository to write to")
-    add("--runs", type=Path, default=Path("runs"), help="where checkpoints are kept")
+    add("--runs", type=Path, default=Path("runs"), help="where states and checkpoints are kept")
+    add("--resume", action="store_true", help="go on with a run that was cut off")
+    add("--no-package", dest="out", action="store_const", const=None, help="train and no more")
     add("--from-checkpoint", type=Path, help="make the package of this run, without training")
     return parser
 

@@ -1,7 +1,8 @@
-"""From torch to ``encoder.onnx`` and ``decoder.onnx``, with proof that they do the same.
+"""From torch to ONNX: one file, any number of rows, proved to do the same.
 
-The decoder's file ends with the sigmoid that training leaves to the loss, so that a
-reconstruction lies in [0, 1] like the input.
+``to_onnx`` is all that a network of one's own needs: it gives the bytes of an ``encoder.onnx`` or
+a ``decoder.onnx`` for ``service.packaging.write_package``. ``export`` calls it for both halves of
+an autoencoder.
 """
 
 import logging
@@ -18,6 +19,7 @@ from torch import nn
 
 from service.inference.providers import Device
 from service.inference.session import OrtSession
+from training.layers import Place, Traced, finished_decoder, places
 from training.networks import Autoencoder
 
 Rows = npt.NDArray[np.float32]
@@ -32,51 +34,26 @@ class ExportError(Exception):
     """A graph is not what the package needs, or does not do what the network does."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """Both graphs as bytes, and how far they are from the network."""
-
-    encoder: bytes
-    decoder: bytes
-    max_difference: float
-
-
-def export(network: Autoencoder, rows: Rows, *, tolerance: float = PARITY_TOLERANCE) -> Exported:
-    """Write both halves of *network* as ONNX and compare them with it.
-
-    Args:
-        network: Trained; it is switched to evaluation.
-        rows: At least 64 rows to compare with.
-        tolerance: Largest difference that roundings may make.
-
-    Raises:
-        ExportError: A graph has a fixed batch axis or outside weights, or differs too much.
-    """
-    network = network.eval()
-    pictures = torch.from_numpy(rows[: max(PARITY_BATCHES)])
-    decoder = nn.Sequential(network.decoder, nn.Sigmoid())
-    with torch.inference_mode():
-        codes = network.encoder(pictures)
-    encoder_onnx = to_onnx(network.encoder, pictures, source="input", target="code")
-    decoder_onnx = to_onnx(decoder, codes.clone(), source="code", target="reconstruction")
-    difference = max(
-        parity(network.encoder, [encoder_onnx], pictures),
-        parity(decoder, [decoder_onnx], codes),
-        parity(nn.Sequential(network.encoder, decoder), [encoder_onnx, decoder_onnx], pictures),
-    )
-    if not difference <= tolerance:
-        raise ExportError(f"ONNX Runtime differs from torch by {difference:.1e}")
-    return Exported(encoder_onnx, decoder_onnx, difference)
-
-
-def to_onnx(module: nn.Module, example: torch.Tensor, *, source: str, target: str) -> bytes:
+def to_onnx(
+    module: nn.Module,
+    example: torch.Tensor,
+    *,
+    source: str,
+    targets: Sequence[str],
+    inner: Sequence[str] = (),
+) -> bytes:
     """Export one graph whose first axis is free, as one file with its weights inside.
 
     Args:
-        module: In evaluation mode, one tensor in and one out.
+        module: In evaluation mode; one tensor in, as many out as there are *targets* and *inner*.
         example: At least two rows: with one, the exporter takes the batch axis for a constant.
         source: Name of the graph's input.
-        target: Name of the graph's output.
+        targets: Names of the graph's outputs.
+        inner: Names of further tensors that *module* gives; they keep these names inside the
+            graph and are no outputs of it.
+
+    Raises:
+        ExportError: The graph has a fixed batch axis or outside weights.
     """
     # the exporter reports on packages that are not here and warns of its own use of torch
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -86,28 +63,21 @@ def to_onnx(module: nn.Module, example: torch.Tensor, *, source: str, target: st
             module,
             (example,),
             input_names=[source],
-            output_names=[target],
+            output_names=[*targets, *inner],
             dynamic_shapes=({0: torch.export.Dim("rows", min=1)},),
             opset_version=OPSET,
             dynamo=True,  # said aloud, because the default has changed between versions
-            external_data=False,
+            external_data=False,  # else even small weights go to a second file
             verbose=False,
         )
     if program is None:
         raise ExportError("the exporter gave nothing back")
     model = program.model_proto
-    _forget_origin(model)
     check_graph(model)
+    _keep_inside(model, inner)
+    _forget_origin(model)
     data: bytes = model.SerializeToString()
     return data
-
-
-def _forget_origin(model: onnx.ModelProto) -> None:
-    """Drop the stack traces that the exporter stores with every node: paths of this machine."""
-    graph = model.graph
-    for part in [model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output]:
-        del part.metadata_props[:]
-        part.doc_string = ""
 
 
 def check_graph(model: onnx.ModelProto) -> None:
@@ -124,16 +94,100 @@ def check_graph(model: onnx.ModelProto) -> None:
         raise ExportError("weights lie outside the file")
 
 
+def _keep_inside(model: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Make outputs that were asked for only to be named into tensors of the inside."""
+    outputs = list(model.graph.output)
+    del model.graph.output[:]
+    model.graph.output.extend(output for output in outputs if output.name not in names)
+
+
+def _forget_origin(model: onnx.ModelProto) -> None:
+    """Drop the stack traces that the exporter stores with every node: paths of this machine."""
+    graph = model.graph
+    for part in [model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output]:
+        del part.metadata_props[:]
+        part.doc_string = ""
+
+
 def parity(module: nn.Module, graphs: Sequence[bytes], rows: torch.Tensor) -> float:
-    """Give the largest difference between *module* and *graphs* run one after the other."""
+    """Give the largest difference between *module* and *graphs* run one after the other.
+
+    Args:
+        module: Gives one tensor, or several in the order of the last graph's outputs.
+        graphs: The first output of each is the input of the next.
+        rows: As many as the largest of the batches that are tried.
+    """
     sessions = [OrtSession(graph, Device()) for graph in graphs]
     differences = []
     for batch in PARITY_BATCHES:
-        part = rows[:batch]
-        with torch.inference_mode():
-            expected = module(part).numpy()
-        answer = part.numpy()
+        answers = [rows[:batch].numpy()]
         for session in sessions:
-            (answer,) = session.run(answer)
-        differences.append(float(np.abs(answer - expected).max()))
+            answers = list(session.run(answers[0]))
+        with torch.inference_mode():
+            expected = module(rows[:batch])
+        tensors = expected if isinstance(expected, tuple) else (expected,)
+        pairs = zip(answers, tensors, strict=True)
+        differences += [float(np.abs(given - tensor.numpy()).max()) for given, tensor in pairs]
     return max(differences)
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """Both graphs as bytes, and how far they are from the network.
+
+    Attributes:
+        encoder: ``input`` -> ``code`` and, of a network with centres, ``cluster``.
+        decoder: ``code`` -> ``reconstruction``.
+        layers: What is inside them; inner layers go by their names.
+        max_difference: To the network, of codes, reconstructions and clusters.
+    """
+
+    encoder: bytes
+    decoder: bytes
+    layers: list[Place]
+    max_difference: float
+
+
+def export(network: Autoencoder, rows: Rows, *, tolerance: float = PARITY_TOLERANCE) -> Exported:
+    """Write both halves of *network* as ONNX and compare them with it.
+
+    Args:
+        network: Trained; it is switched to evaluation.
+        rows: At least 64 rows to compare with.
+        tolerance: Largest difference that roundings may make.
+
+    Raises:
+        ExportError: A graph is not usable, or differs too much.
+    """
+    network = network.eval()
+    pictures = torch.from_numpy(rows[: max(PARITY_BATCHES)])
+    encoder, decoder = Traced(network.encoder, centres=network.centres), finished_decoder(network)
+    with torch.inference_mode():
+        codes = network.encoder(pictures).clone()
+    layers = places(network, pictures)
+    encoder_onnx = _half("encoder", encoder, pictures, layers)
+    decoder_onnx = _half("decoder", Traced(decoder), codes, layers)
+    difference = max(
+        parity(encoder, [encoder_onnx], pictures),
+        parity(decoder, [decoder_onnx], codes),
+        parity(nn.Sequential(network.encoder, decoder), [encoder_onnx, decoder_onnx], pictures),
+    )
+    if not difference <= tolerance:
+        raise ExportError(f"ONNX Runtime differs from torch by {difference:.1e}")
+    return Exported(encoder_onnx, decoder_onnx, layers, difference)
+
+
+def _half(part: str, half: Traced, example: torch.Tensor, layers: Sequence[Place]) -> bytes:
+    """Export one half with the names of its inner layers."""
+    inner = [place for place in layers if place.layer.part == part and place.is_inner]
+    source, targets = {
+        "encoder": ("input", ["code", "cluster"] if half.centres is not None else ["code"]),
+        "decoder": ("code", ["reconstruction"]),
+    }[part]
+    return to_onnx(
+        Traced(half.modules_in_order, [place.module for place in inner], half.centres),
+        example,
+        source=source,
+        targets=targets,
+        inner=[place.layer.name for place in inner],
+    )

@@ -1,5 +1,7 @@
 """The two halves of a recipe: train to a checkpoint, and make a package of a checkpoint."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -7,59 +9,119 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from service.inference.graphs import RECONSTRUCTION, SCORE
-from service.packaging import answers, calibrate_package, write_package
-from service.repository.manifest import Description, FileRecord, Manifest, PcaTwin, Quality
+from service.packaging import write_package
+from service.repository.manifest import Description, FileRecord, Manifest
 from service.repository.packages import Location, Package
-from service.scoring.calibration import DEFAULT_FALSE_POSITIVE_RATE
-from service.scoring.measures import MSE
-from training import card, evaluate, layers, pictures
+from training import card, illustrations, measures
+from training.answers import Packed
 from training.checkpoint import Checkpoint
-from training.evaluate import Detection
+from training.evaluate import examined
 from training.export import export
-from training.loop import fit, make_reproducible
-from training.recipe import Recipe, Schedule
-from training.rows import Rows, RowSets
+from training.figures import figures
+from training.inheritance import inherit
+from training.loop import History, fit, make_reproducible, mse
+from training.measures import Detection
+from training.networks import Autoencoder
+from training.recipe import Recipe, Stage
+from training.rows import Rows, RowSets, spread
 
 GOLDEN_ROWS = 8  # one small batch tells whether a graph still computes the same
-SHEET_ROWS = 64
 CALIBRATION_DATA = (
     "MNIST training images that were neither trained on nor used to choose the weights,"
     " in stretches of neighbours, so that most of their writers are strangers to the model"
 )
 
 
-def train(
-    recipe: Recipe, rows: RowSets, schedule: Schedule, *, seed: int, threads: int, machine: str
-) -> Checkpoint:
-    """Train the network of *recipe*; calibration and test rows stay untouched.
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a training depends on beside its recipe and its rows.
 
-    Args:
-        recipe: What to train.
-        rows: What to train it on.
-        schedule: The recipe's own, or a shorter one to try things out.
+    Attributes:
         seed: Equal seeds and threads give equal weights on equal machines.
         threads: Of torch.
         machine: What this runs on, in words, for the card.
+        models: Where inherited layers come from.
+        epochs: Instead of the recipe's number in each stage, to try things out.
+        store: Where the state is kept after each epoch.
+        resume: Go on from that state.
     """
-    make_reproducible(seed, threads)
+
+    seed: int = 0
+    threads: int = 2
+    machine: str = ""
+    models: Path = Path("models")
+    epochs: int | None = None
+    store: Path | None = None
+    resume: bool = False
+
+    def stages(self, recipe: Recipe) -> Sequence[Stage]:
+        """The recipe's stages, or short ones."""
+        if self.epochs is None:
+            return recipe.stages
+        return [
+            replace(stage, schedule=replace(stage.schedule, epochs=self.epochs))
+            for stage in recipe.stages
+        ]
+
+
+def train(recipe: Recipe, rows: RowSets, conditions: Conditions) -> Checkpoint:
+    """Train the network of *recipe* and its rivals; calibration rows stay untouched.
+
+    Test rows are looked at only for what the card says of the rivals, and choose nothing.
+    """
+    network, history = _trained(recipe, rows, conditions)
+    return Checkpoint(
+        weights=network.state_dict(),
+        history=history,
+        seed=conditions.seed,
+        epochs=conditions.epochs,
+        threads=conditions.threads,
+        machine=conditions.machine,
+        software={"torch": version("torch"), "numpy": np.__version__},
+        comparison=compare(recipe, rows, conditions, network),
+    )
+
+
+def _trained(recipe: Recipe, rows: RowSets, conditions: Conditions) -> tuple[Autoencoder, History]:
+    make_reproducible(conditions.seed, conditions.threads)
     network = recipe.network()
+    if recipe.inherits is not None:
+        inherit(network, recipe.inherits, conditions.models)
     history = fit(
         network,
         torch.from_numpy(rows.train),
         torch.from_numpy(rows.validation),
-        schedule,
-        seed=seed,
+        conditions.stages(recipe),
+        seed=conditions.seed,
+        store=conditions.store,
+        resume=conditions.resume,
     )
-    return Checkpoint(
-        weights=network.state_dict(),
-        history=history,
-        seed=seed,
-        epochs=schedule.epochs,
-        threads=threads,
-        machine=machine,
-        software={"torch": version("torch"), "numpy": np.__version__},
-    )
+    return network, history
+
+
+def compare(
+    recipe: Recipe, rows: RowSets, conditions: Conditions, network: Autoencoder
+) -> dict[str, list[float]]:
+    """Give the test MSE of a recipe and of its rivals for each of its seeds.
+
+    Args:
+        recipe: With its rivals.
+        rows: The same for all.
+        conditions: The same for all, but for the seed.
+        network: What the recipe has given already, with the seed of *conditions*.
+    """
+    test = torch.from_numpy(rows.test)
+    found: dict[str, list[float]] = {}
+    for name, rival in {"this recipe": recipe, **recipe.rivals}.items() if recipe.rivals else []:
+        found[name] = []
+        for seed in recipe.rival_seeds:
+            if rival is recipe and seed == conditions.seed:
+                trained = network
+            else:
+                alone = replace(conditions, seed=seed, store=None, resume=False)
+                trained, _ = _trained(rival, rows, alone)
+            found[name].append(mse(trained, test))
+    return found
 
 
 def make_package(recipe: Recipe, checkpoint: Checkpoint, rows: RowSets, models: Path) -> Location:
@@ -68,22 +130,27 @@ def make_package(recipe: Recipe, checkpoint: Checkpoint, rows: RowSets, models: 
     network.load_state_dict(checkpoint.weights)
     exported = export(network, rows.test)
     files = {card.ENCODER_FILE: exported.encoder, card.DECODER_FILE: exported.decoder}
-    description = card.describe(
-        recipe,
-        checkpoint,
-        layers=layers.describe(network, torch.from_numpy(rows.test[:1])),
-        split=rows.sizes,
+    description = card.describe(recipe, checkpoint, layers=exported.layers, split=rows.sizes)
+    answers = Packed(_bare(description, files), rows.calibration)
+    about = examined(description, answers, rows)
+    measured = card.quality(
+        recipe.name,
+        figures(about),
+        rows=len(rows.test),
+        components=recipe.code_values,
+        parity=exported.max_difference,
+        photographs=_photographs(answers, rows.photographs),
+        comparison=checkpoint.comparison,
     )
-    measured = measure(_bare(description, files), rows, parity=exported.max_difference)
     location = write_package(
         models,
         description.model_copy(update={"quality": measured}),
         files,
-        golden_rows=_spread(rows.test, GOLDEN_ROWS),
+        golden_rows=spread(rows.test, GOLDEN_ROWS),
         calibration_rows=rows.calibration,
         calibration_data=CALIBRATION_DATA,
     )
-    draw(_bare(description, files), checkpoint, rows.test, location.folder)
+    illustrations.draw(about, checkpoint.history, location)
     return location
 
 
@@ -96,47 +163,7 @@ def _bare(description: Description, files: dict[str, bytes]) -> Package:
     return Package(Manifest(**dict(description), files=records), files)
 
 
-def measure(package: Package, rows: RowSets, *, parity: float) -> Quality:
-    """Measure a package on the test rows, with the threshold that it will serve with."""
-    calibration = calibrate_package(package, rows.calibration)
-    threshold = calibration.threshold(MSE, DEFAULT_FALSE_POSITIVE_RATE)
-    scores = answers(package, rows.test)[SCORE]
-    components = package.manifest.code.size if package.manifest.code else 0
-    return card.quality(
-        rows=len(rows.test),
-        mse=evaluate.mean(scores),
-        pca=PcaTwin(
-            components=components,
-            mse=evaluate.pca_mse(rows.train, rows.test, components=components),
-        ),
-        parity=parity,
-        threshold=threshold,
-        false_positives=evaluate.share_above(scores, threshold),
-        photographs=_photographs(package, rows.photographs, threshold),
-    )
-
-
-def _photographs(package: Package, rows: Rows | None, threshold: float) -> Detection | None:
+def _photographs(answers: Packed, rows: Rows | None) -> Detection | None:
     if rows is None:
         return None
-    return evaluate.detection(rows, answers(package, rows)[SCORE], threshold)
-
-
-def draw(package: Package, checkpoint: Checkpoint, test: Rows, folder: Path) -> None:
-    """Put the pictures for people beside the package's files."""
-    shown = _spread(test, SHEET_ROWS)
-    sheet = pictures.contact_sheet(shown, answers(package, shown)[RECONSTRUCTION])
-    pictures.save_contact_sheet(sheet, folder / "reconstructions.png")
-    history = checkpoint.history
-    pictures.save_loss_curve(
-        history.train_loss,
-        history.validation_mse,
-        folder / "loss.png",
-        title=f"{package.manifest.name}, seed {checkpoint.seed}",
-    )
-
-
-def _spread(rows: Rows, count: int) -> Rows:
-    """Take *count* rows evenly spaced, so that nobody has chosen them."""
-    chosen: Rows = rows[np.linspace(0, len(rows) - 1, count).astype(int)]
-    return chosen
+    return measures.detection(rows, answers.scores(rows), answers.threshold)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from service.specs import TensorSpec
 
@@ -12,11 +12,60 @@ if TYPE_CHECKING:  # a recipe can be read without torch
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and how fast to learn."""
+    """How long and how fast to learn.
+
+    Attributes:
+        epochs: At most; the learning rate is spread over all of them.
+        batch_rows: Rows of a step.
+        learning_rate: Of the first step; it falls linearly to a thousandth.
+        patience: Epochs without a better validation error after which training stops early.
+        keep: Which epoch's weights are kept: the one with the lowest validation error, or the
+            last one, where the error of the pixels is not what is trained for.
+    """
 
     epochs: int
     batch_rows: int
     learning_rate: float
+    patience: int = 10
+    keep: Literal["best", "last"] = "best"
+
+
+@dataclass(frozen=True, slots=True)
+class Distortion:
+    """Small random changes of a picture that leave it what it is."""
+
+    degrees: float
+    pixels: float
+    zoom: float
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What is minimised; every part that is left out weighs nothing.
+
+    Attributes:
+        pixels: Mean over all pixels of binary cross-entropy or of the squared error.
+        noise: Standard deviation of Gaussian noise on the input; the target stays clean.
+        sparsity: Weight of the mean magnitude of the code's values (an L1 penalty).
+        clusters: How many clusters the code is drawn to, see ``training.clusters``.
+        clustering: Weight of that pull.
+        distortion: How the input is moved about before the network sees it.
+    """
+
+    pixels: Literal["bce", "mse"] = "bce"
+    noise: float = 0.0
+    sparsity: float = 0.0
+    clusters: int = 0
+    clustering: float = 0.0
+    distortion: Distortion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stretch of training with one objective and one fall of the learning rate."""
+
+    schedule: Schedule
+    objective: Objective = Objective()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +75,25 @@ class HoldOut:
     validation: int
     calibration: int
     stretches: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """Layers that begin with the weights of a bundled model.
+
+    Attributes:
+        model: Its name.
+        version: Its version.
+        encoder: Which of the encoder's modules, by their number.
+        decoder: Which of the decoder's.
+        frozen: They stay as they came.
+    """
+
+    model: str
+    version: int
+    encoder: tuple[int, ...] = ()
+    decoder: tuple[int, ...] = ()
+    frozen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +111,13 @@ class Recipe:
         input: A row of the encoder's input and of the decoder's output.
         code_values: Length of the code.
         network: Makes the network with fresh weights.
-        schedule: Epochs, batch size, learning rate.
+        stages: What is trained, one after the other; mostly one.
         hold_out: Rows for choosing the weights and for calibration.
+        train_rows: Trained on only so many rows, evenly spread over the others.
+        inherits: Where some of the first weights come from.
+        rivals: The same with one choice made differently, trained only to be compared.
+        rival_seeds: Seeds that this recipe and its rivals are compared with, beside the first.
+        output_kind: What the output is, as the manifest understands it.
     """
 
     name: str
@@ -57,5 +130,15 @@ class Recipe:
     input: TensorSpec
     code_values: int
     network: Callable[[], "Autoencoder"]
-    schedule: Schedule
+    stages: tuple[Stage, ...]
     hold_out: HoldOut
+    train_rows: int | None = None
+    inherits: Inheritance | None = None
+    rivals: "dict[str, Recipe] | None" = None
+    rival_seeds: tuple[int, ...] = ()
+    output_kind: str = "reconstruction"
+
+    @property
+    def objective(self) -> Objective:
+        """What the weights were trained for in the end."""
+        return self.stages[-1].objective

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,8 @@ from training.recipe import HoldOut
 from training.splits import in_stretches
 
 Rows = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.uint8]
+Chosen = TypeVar("Chosen", bound=np.generic)
 
 PHOTOGRAPH_ROWS = 10_000
 PHOTOGRAPH_SEED = 0  # of the places only; the same cut-outs whatever seed a model is trained with
@@ -26,6 +29,7 @@ class RowSets:
         validation: What chooses the epoch.
         calibration: What the threshold comes from.
         test: The official test rows, for the published figures alone.
+        labels: Of the test rows; no model is trained with labels.
         photographs: Foreign rows, where a folder of photographs was given.
     """
 
@@ -33,6 +37,7 @@ class RowSets:
     validation: Rows
     calibration: Rows
     test: Rows
+    labels: Labels
     photographs: Rows | None = None
 
     @property
@@ -46,9 +51,22 @@ class RowSets:
 
 
 def gather(
-    hold_out: HoldOut, folder: Path, *, source: str = mnist.SOURCE, photographs: Path | None = None
+    hold_out: HoldOut,
+    folder: Path,
+    *,
+    train_rows: int | None = None,
+    source: str = mnist.SOURCE,
+    photographs: Path | None = None,
 ) -> RowSets:
-    """Read MNIST from *folder*, and cut-outs of *photographs* where there are some."""
+    """Read MNIST from *folder*, and cut-outs of *photographs* where there are some.
+
+    Args:
+        hold_out: Which rows are not trained on.
+        folder: Of the data set's files.
+        train_rows: So many of the other rows instead of all.
+        source: Where missing files come from.
+        photographs: A folder of pictures of anything.
+    """
     parts = mnist.load(folder, source=source)
     images = parts["train"].images
     split = in_stretches(
@@ -57,13 +75,21 @@ def gather(
         calibration=hold_out.calibration,
         stretches=hold_out.stretches,
     )
+    train = split.train if train_rows is None else spread(split.train, train_rows)
     return RowSets(
-        train=mnist.as_rows(images[split.train]),
+        train=mnist.as_rows(images[train]),
         validation=mnist.as_rows(images[split.validation]),
         calibration=mnist.as_rows(images[split.calibration]),
         test=mnist.as_rows(parts["test"].images),
+        labels=parts["test"].labels,
         photographs=None if photographs is None else _foreign(photographs, images.shape[1]),
     )
+
+
+def spread(rows: npt.NDArray[Chosen], count: int) -> npt.NDArray[Chosen]:
+    """Take *count* rows evenly spaced, so that nobody has chosen them."""
+    chosen: npt.NDArray[Chosen] = rows[np.linspace(0, len(rows) - 1, count).astype(int)]
+    return chosen
 
 
 def _foreign(folder: Path, side: int) -> Rows:

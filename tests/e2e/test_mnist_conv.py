@@ -16,7 +16,7 @@ from service.inference.session import OrtSession
 from service.repository.packages import Location, read_package
 from tests.e2e.server import ROOT, process
 
-FOLDER = ROOT / "models" / "mnist-conv" / "1"
+FOLDER = ROOT / "models" / "mnist-conv" / "2"
 PATH = "/v1/models/mnist-conv"
 NPY = {"Content-Type": "application/x-npy", "Accept": "application/x-npy"}
 RAW = {"Content-Type": "application/octet-stream", "Accept": "application/octet-stream"}
@@ -43,7 +43,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def graphs():
-    return make_graphs(read_package(Location("mnist-conv", 1, FOLDER)))
+    return make_graphs(read_package(Location("mnist-conv", 2, FOLDER)))
 
 
 def directly(graph, rows):

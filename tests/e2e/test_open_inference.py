@@ -16,7 +16,7 @@ from tests.api.tensors import arrays, binary_request, infer_url, json_request, w
 from tests.api.wire import RAW, sample
 from tests.e2e.server import ROOT, process
 
-FOLDER = ROOT / "models" / "mnist-conv" / "1"
+FOLDER = ROOT / "models" / "mnist-conv" / "2"
 INFER = infer_url("mnist-conv")
 DECODER = infer_url("mnist-conv.decoder")
 WITHIN_S = 30.0
@@ -40,7 +40,7 @@ def digits():
 @pytest.fixture(scope="module")
 def right(digits):
     """What the graphs give when they are called directly."""
-    graphs = make_graphs(read_package(Location("mnist-conv", 1, FOLDER)))
+    graphs = make_graphs(read_package(Location("mnist-conv", 2, FOLDER)))
     assert graphs.encode is not None
     assert graphs.reconstruct is not None
     assert graphs.score is not None

@@ -83,7 +83,7 @@ def test_the_decoder_is_what_the_runtime_gives(client):
 
 @pytest.mark.parametrize("names", [*NAMES, ""])
 def test_the_bundled_model_gives_what_the_runtime_gives(bundled, names):
-    files = BUNDLED / "mnist-conv" / "1"
+    files = BUNDLED / "mnist-conv" / "2"
     outputs = wanted(names) if names else []
     body, headers = binary_request(
         PICTURES, outputs=outputs, parameters={"binary_data_output": True}

@@ -1,5 +1,6 @@
 """What the bundled packages promise, as far as it can be seen without the data they came from."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from service.packaging import answers
 from service.repository.golden import read_golden_rows
 from service.repository.packages import read_package, scan
+from training.targets import TARGETS, missed
 
 MODELS = Path(__file__).parents[2] / "models"
 
@@ -47,8 +49,53 @@ def test_the_stored_digits_come_back_with_the_error_that_the_card_promises(mnist
     )
 
 
-def test_pictures_for_people_lie_beside_the_files():
-    assert {path.name for path in (MODELS / "mnist-conv" / "1").glob("*.png")} == {
-        "loss.png",
-        "reconstructions.png",
-    }
+CARDS = {
+    str(location): json.loads((location.folder / "model.json").read_text(encoding="utf-8"))
+    for location in scan(MODELS)
+}
+TRANSFERS = [name for name in CARDS if name.startswith("mnist-transfer/")]
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_every_bundled_model_has_a_target(name):
+    assert TARGETS.get(CARDS[name]["name"])
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_model_reaches_its_target_or_its_card_says_that_it_does_not(name):
+    quality = CARDS[name]["quality"]
+    found = quality["figures"] | {"mse": quality["mse"]}
+
+    # no more and no less: a card whose figures are good must not claim a miss either
+    assert quality["figures"].get("target_missed", {}) == missed(CARDS[name]["name"], found)
+
+
+@pytest.mark.parametrize("name", [name for name in CARDS if "pca" in CARDS[name]["quality"]])
+def test_a_model_is_better_than_its_pca_twin(name):
+    quality = CARDS[name]["quality"]
+
+    assert quality["mse"] < quality["pca"]["mse"]
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_the_weights_of_a_model_are_small(name):
+    files = CARDS[name]["files"]
+
+    assert files["encoder.onnx"]["bytes"] + files["decoder.onnx"]["bytes"] < 2_000_000
+
+
+@pytest.mark.parametrize("name", TRANSFERS)
+def test_an_inherited_encoder_is_worth_more_than_a_fresh_one_with_each_seed(name):
+    by_seed = CARDS[name]["quality"]["figures"]["test_mse_by_seed"]
+
+    ours, theirs = by_seed["this recipe"], by_seed["from scratch"]
+    assert len(ours) == len(theirs) == 5
+    assert max(ours) < min(theirs)
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_pictures_for_people_lie_beside_the_files_and_are_small(name):
+    pictures = {path.name: path.stat().st_size for path in (MODELS / name).glob("*.png")}
+
+    assert {"loss.png", "reconstructions.png"} <= pictures.keys()
+    assert max(pictures.values()) < 60_000

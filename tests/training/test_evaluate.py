@@ -1,57 +1,99 @@
+"""Cards are measured again through a service that is running, and a wrong one is noticed."""
+
 import numpy as np
 import pytest
 
-from training import evaluate
+from service.repository.manifest import Architecture, PcaTwin, Quality
+from service.repository.packages import read_package
+from tests import tiny
+from training.answers import Packed
+from training.evaluate import Comparison, compare, examined
+from training.figures import TOLERANCES, figures
+from training.rows import RowSets
+from training.served import Served, described, service
+
+SHAPE = (1, 4, 5)
 
 
-@pytest.fixture
-def random():
-    return np.random.default_rng(1)
+@pytest.fixture(scope="module")
+def rows():
+    random = np.random.default_rng(3)
+    sizes = {"train": 40, "validation": 5, "calibration": 150, "test": 700}
+    made = {name: random.random((size, *SHAPE), np.float32) for name, size in sizes.items()}
+    return RowSets(**made, labels=np.zeros(700, dtype=np.uint8))
 
 
-def test_as_many_components_as_the_rows_have_directions_leave_no_error(random):
-    basis, middle = random.normal(size=(3, 20)), random.normal(size=20)
-    rows = (random.normal(size=(200, 3)) @ basis + middle).astype(np.float32)
-
-    error = evaluate.pca_mse(rows[:150], rows[150:].reshape(-1, 4, 5), components=3)
-
-    assert error < 1e-10
-
-
-def test_a_missing_component_costs_the_variance_along_it():
-    # two axes with variances 4 and 1, exactly
-    rows = np.array([[2, 1], [2, -1], [-2, 1], [-2, -1]], dtype=np.float32)
-
-    assert evaluate.pca_mse(rows, rows, components=1) == pytest.approx(1 / 2)
-
-
-def test_components_are_fitted_on_the_training_rows_alone(random):
-    train = np.zeros((50, 4), dtype=np.float32)
-    train[:, 0] = random.normal(size=50)
-    test = np.array([[0, 0, 0, 2]], dtype=np.float32)
-
-    assert evaluate.pca_mse(train, test, components=1) == pytest.approx(1, rel=0.1)
+@pytest.fixture(scope="module")
+def location(tmp_path_factory, rows):
+    """A model that halves its input; denoising, because that has the most figures."""
+    return tiny.write(
+        tmp_path_factory.mktemp("models"),
+        tiny.halving([*SHAPE]),
+        rows.test[:4],
+        calibration=rows.calibration,
+        value_range=(0, 1),
+        code_shape=SHAPE,
+        architecture=Architecture(
+            kind="denoising", hyperparameters={"noise_standard_deviation": 0.25}
+        ),
+    )
 
 
-def test_a_score_at_the_threshold_is_not_above_it():
-    scores = np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32)
-
-    assert evaluate.share_above(scores, float(scores[2])) == 0.25
-
-
-def test_detection_counts_what_is_above_and_says_how_bright_the_missed_are():
-    rows = np.array([[0.2, 0.4], [1, 1], [0, 0.2]], dtype=np.float32)
-
-    found = evaluate.detection(rows, np.array([0.1, 0.9, 0.1], dtype=np.float32), 0.5)
-
-    assert found.rows == 3
-    assert found.share_above == pytest.approx(1 / 3)
-    assert found.missed_brightness == pytest.approx(0.2)
+@pytest.fixture(scope="module")
+def card(location, rows):
+    """The card with the figures that the package itself gives."""
+    plain = described(location.folder)
+    found = figures(examined(plain, Packed(read_package(location), rows.calibration), rows))
+    further = {name: value for name, value in found.items() if name != "mse"}
+    quality = Quality(data="test", rows=700, mse=found["mse"], figures=further)
+    return plain.model_copy(update={"quality": quality})
 
 
-def test_detection_that_misses_nothing_has_no_brightness_to_report():
-    rows = np.ones((2, 3), dtype=np.float32)
+@pytest.fixture(scope="module")
+def served(location):
+    with service(location.folder.parents[1]) as address:
+        yield Served(address, location.name, location.version)
 
-    found = evaluate.detection(rows, np.ones(2, dtype=np.float32), 0.5)
 
-    assert found == evaluate.Detection(rows=2, share_above=1.0, missed_brightness=None)
+def test_a_service_gives_the_figures_that_the_package_gave(card, served, rows):
+    comparisons = compare(card, served, rows)
+
+    assert {comparison.figure for comparison in comparisons} >= {"mse", "psnr_db"}
+    assert all(comparison.holds for comparison in comparisons)
+
+
+def test_answers_over_http_are_those_of_the_graphs(served, rows):
+    np.testing.assert_array_equal(served.codes(rows.test), rows.test / 2)
+    np.testing.assert_array_equal(served.decoded(rows.test), rows.test)
+    np.testing.assert_array_equal(served.reconstructions(rows.test), rows.test / 2)
+    np.testing.assert_allclose(
+        served.scores(rows.test), (rows.test**2 / 4).mean(axis=(1, 2, 3)), rtol=1e-5
+    )
+
+
+def test_a_figure_that_is_off_is_noticed(card, served, rows):
+    quality = card.quality.model_copy(update={"mse": card.quality.mse * 1.001})
+
+    comparisons = compare(card.model_copy(update={"quality": quality}), served, rows)
+
+    assert [found.figure for found in comparisons if not found.holds] == ["mse"]
+
+
+def test_a_claim_that_nobody_measures_is_off(card, served, rows):
+    quality = card.quality.model_copy(update={"pca": PcaTwin(components=20, mse=0.0)})
+
+    comparisons = compare(card.model_copy(update={"quality": quality}), served, rows)
+
+    assert [found.figure for found in comparisons if not found.holds] == ["pca_mse"]
+
+
+def test_a_figure_that_the_card_lacks_is_off():
+    assert not Comparison("tiny/1", "mse", None, 0.1).holds
+    assert "not on it" in str(Comparison("tiny/1", "mse", None, 0.1))
+
+
+def test_a_figure_may_be_off_by_its_tolerance_and_no_more():
+    within = TOLERANCES["psnr_db"]
+
+    assert Comparison("tiny/1", "psnr_db", 20.0, 20.0 + 0.9 * within).holds
+    assert not Comparison("tiny/1", "psnr_db", 20.0, 20.0 + 1.1 * within).holds

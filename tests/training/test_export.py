@@ -8,8 +8,10 @@ pytest.importorskip("onnxscript")
 from onnx import TensorProto, helper  # noqa: E402
 from torch import nn  # noqa: E402
 
+from service.inference.providers import Device  # noqa: E402
+from service.inference.session import OrtSession  # noqa: E402
 from training.export import ExportError, check_graph, export, parity, to_onnx  # noqa: E402
-from training.networks import ConvolutionalSizes, convolutional  # noqa: E402
+from training.networks import ConvolutionalSizes, convolutional, dense, with_centres  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,29 @@ def test_a_fixed_batch_axis_is_refused():
 
 
 def test_one_row_alone_is_answered_although_two_were_exported():
-    data = to_onnx(nn.Linear(3, 2).eval(), torch.zeros(2, 3), source="a", target="b")
+    data = to_onnx(nn.Linear(3, 2).eval(), torch.zeros(2, 3), source="a", targets=["b"])
 
     shape = onnx.load_model_from_string(data).graph.output[0].type.tensor_type.shape
     assert shape.dim[0].dim_param
+
+
+def test_inner_layers_keep_their_names_in_the_graph_and_are_no_outputs_of_it(exported):
+    graph = onnx.load_model_from_string(exported.encoder).graph
+
+    inside = {name for node in graph.node for name in node.output}
+    assert {"encoder.conv1", "encoder.conv2"} <= inside
+    assert [output.name for output in graph.output] == ["code"]
+
+
+def test_a_network_with_centres_says_which_is_nearest(rows):
+    torch.manual_seed(7)
+    network = with_centres(dense((1, 8, 8), (6,), 3), 5, 3).eval()
+
+    session = OrtSession(export(network, rows).encoder, Device())
+
+    codes, clusters = session.run(rows)
+    assert network.centres is not None
+    expected = torch.cdist(torch.from_numpy(codes), network.centres.detach()).argmin(dim=1)
+    np.testing.assert_array_equal(clusters, expected.numpy())
+    assert clusters.dtype == np.int64
+    assert len(set(clusters.tolist())) > 1

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,22 +14,27 @@ from service.repository.packages import read_package
 from service.scoring.calibration import read_calibration
 from service.scoring.measures import mean_squared_error
 from service.specs import ImageSpec, TensorSpec
+from training import measures
 from training.checkpoint import read_checkpoint
-from training.networks import ConvolutionalSizes, convolutional
-from training.pipeline import make_package, train
-from training.recipe import Schedule
+from training.figures import NOISE_SEED
+from training.inheritance import inherit
+from training.networks import ConvolutionalSizes, convolutional, dictionary
+from training.pipeline import Conditions, make_package, train
+from training.recipe import Inheritance, Objective, Schedule, Stage
 from training.recipes import mnist_conv
 from training.rows import RowSets
 
-SIZES = ConvolutionalSizes(side=8, half_channels=2, quarter_channels=3, code=2)
+SIZES = ConvolutionalSizes(side=8, half_channels=2, quarter_channels=3, code=3)
+SCHEDULE = Schedule(epochs=2, batch_rows=16, learning_rate=1e-2)
 RECIPE = replace(
-    mnist_conv.RECIPE,
+    mnist_conv.FIRST,
     name="tiny",
     input=TensorSpec("float32", (1, 8, 8), range=(0.0, 1.0), image=ImageSpec()),
     code_values=SIZES.code,
     network=lambda: convolutional(SIZES),
-    schedule=Schedule(epochs=2, batch_rows=16, learning_rate=1e-2),
+    stages=(Stage(SCHEDULE),),
 )
+ALONE = Conditions(seed=4, threads=1, machine="a test")
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +44,12 @@ def rows():
     made = {
         name: random.random((size, 1, 8, 8), dtype=np.float32) ** 3 for name, size in sizes.items()
     }
-    return RowSets(**made)
+    return RowSets(**made, labels=random.integers(10, size=70, dtype=np.uint8))
 
 
 @pytest.fixture(scope="module")
 def checkpoint(rows):
-    return train(RECIPE, rows, RECIPE.schedule, seed=4, threads=1, machine="a test")
+    return train(RECIPE, rows, ALONE)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +78,7 @@ def test_the_card_holds_what_can_be_measured_again(location, rows):
     assert quality is not None
     assert quality.mse == pytest.approx(float(scores.mean()), rel=1e-5)
     assert quality.pca is not None
-    assert quality.pca.components == 2
+    assert quality.pca.components == 3
 
 
 def test_the_threshold_comes_from_the_calibration_rows_alone(location, rows):
@@ -91,7 +97,7 @@ def test_the_card_describes_every_layer(location, checkpoint):
 
     assert architecture is not None
     code, last = architecture.layers[3], architecture.layers[-1]
-    assert (code.kind, code.nodes, code.output_shape) == ("dense", 2, [2])
+    assert (code.name, code.kind, code.nodes) == ("encoder.dense1", "dense", 3)
     assert (last.kind, last.activation, last.output_shape) == (
         "pixel shuffle",
         "sigmoid",
@@ -99,6 +105,20 @@ def test_the_card_describes_every_layer(location, checkpoint):
     )
     assert architecture.layers[0].kernel == [5, 5]
     assert architecture.parameters == sum(w.numel() for w in checkpoint.weights.values())
+
+
+def test_inner_layers_are_named_and_the_code_and_the_output_are_not_among_them(location):
+    manifest = read_package(location).manifest
+
+    assert list(manifest.layers) == [
+        "encoder.conv1",
+        "encoder.conv2",
+        "decoder.dense1",
+        "decoder.conv1",
+        "decoder.conv2",
+        "decoder.conv3",
+    ]
+    assert manifest.layers["encoder.conv2"].shape == (3, 2, 2)
 
 
 def test_a_kept_checkpoint_gives_the_same_package_without_training(
@@ -111,3 +131,69 @@ def test_a_kept_checkpoint_gives_the_same_package_without_training(
     )
 
     assert read_package(again).manifest == read_package(location).manifest
+
+
+def test_a_rival_is_compared_for_each_seed_and_the_recipe_itself_is_trained_once(rows):
+    recipe = replace(
+        RECIPE,
+        rivals={"squared error": replace(RECIPE, stages=(Stage(SCHEDULE, Objective("mse")),))},
+        rival_seeds=(4, 5),
+    )
+
+    found = train(recipe, rows, ALONE).comparison
+
+    assert list(found) == ["this recipe", "squared error"]
+    assert len({*found["this recipe"], *found["squared error"]}) == 4
+
+
+def test_inherited_layers_have_the_weights_of_the_bundled_model(location, checkpoint):
+    network = convolutional(SIZES)
+    inheritance = Inheritance("tiny", 1, encoder=(0, 5), decoder=(3,), frozen=True)
+
+    inherit(network, inheritance, location.folder.parents[1])
+
+    given = network.state_dict()
+    for name, weights in checkpoint.weights.items():
+        inherited = name.startswith(("encoder.0.", "encoder.5.", "decoder.3."))
+        assert bool((given[name] == weights).all()) == inherited
+    assert not network.encoder[0].weight.requires_grad
+    assert network.encoder[2].weight.requires_grad
+
+
+def test_a_sparse_model_has_its_sparsity_on_the_card_and_its_units_in_a_picture(rows, tmp_path):
+    recipe = replace(
+        RECIPE,
+        kind="sparse",
+        code_values=64,
+        # the sheet of units takes sixteen in a line
+        network=lambda: dictionary(8, hidden=(2, 3), strokes=16),
+        stages=(Stage(SCHEDULE, Objective(sparsity=0.1)),),
+    )
+
+    location = make_package(recipe, train(recipe, rows, ALONE), rows, tmp_path)
+
+    card = json.loads((location.folder / "model.json").read_text(encoding="utf-8"))
+    assert 0 <= card["quality"]["figures"]["share_of_code_values_active"] <= 1
+    assert card["architecture"]["hyperparameters"]["sparsity_penalty"] == 0.1
+    assert (location.folder / "units.png").exists()
+
+
+def test_a_denoising_model_is_measured_against_clean_rows_beside_a_median_filter(rows, tmp_path):
+    # two epochs from fresh weights leave it worse than the noise; twenty are a second
+    long = replace(SCHEDULE, epochs=20)
+    recipe = replace(RECIPE, kind="denoising", stages=(Stage(long, Objective(noise=0.5)),))
+
+    location = make_package(recipe, train(recipe, rows, ALONE), rows, tmp_path)
+
+    card = json.loads((location.folder / "model.json").read_text(encoding="utf-8"))
+    figures = card["quality"]["figures"]
+    assert figures["psnr_db_of_the_noisy_input"] < figures["psnr_db"]
+    noisy = measures.with_noise(rows.test, 0.5, seed=NOISE_SEED)
+    given = answers(read_package(location), noisy)["reconstruction"]
+    assert figures["psnr_db"] == pytest.approx(measures.psnr(rows.test, given), abs=1e-4)
+    # the logarithm of a mean error: never above the mean of logarithms, which it stands beside
+    pooled = -10 * np.log10(np.mean((rows.test - given) ** 2))
+    assert figures["psnr_db_of_the_mean_error"] == pytest.approx(pooled, abs=1e-4)
+    assert figures["psnr_db_of_the_mean_error"] < figures["psnr_db"]
+    assert "psnr_db_of_a_median_filter" in figures
+    assert (location.folder / "denoised.png").exists()

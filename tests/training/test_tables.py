@@ -74,8 +74,8 @@ def test_both_halves_can_be_exported_with_their_scaling(network):
     with torch.inference_mode():
         codes = network.encoder(rows)
 
-    encoder = to_onnx(network.encoder, rows, source="input", target="code")
-    decoder = to_onnx(network.decoder, codes.clone(), source="code", target="reconstruction")
+    encoder = to_onnx(network.encoder, rows, source="input", targets=["code"])
+    decoder = to_onnx(network.decoder, codes.clone(), source="code", targets=["reconstruction"])
 
     assert parity(network.encoder, [encoder], rows) < 1e-5
     # in units of thousands

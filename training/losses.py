@@ -1,0 +1,75 @@
+"""What a step minimises: how far the pixels are off, and what a recipe asks for beside that."""
+
+import math
+
+import torch
+from torch.nn.functional import (
+    affine_grid,
+    binary_cross_entropy_with_logits,
+    grid_sample,
+    mse_loss,
+)
+
+from training.clusters import pull
+from training.networks import Autoencoder
+from training.recipe import Distortion, Objective
+
+Rows = torch.Tensor
+
+
+def loss(
+    network: Autoencoder,
+    objective: Objective,
+    rows: Rows,
+    generator: torch.Generator,
+    clusters: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Give the loss of one batch.
+
+    Args:
+        network: What is trained.
+        objective: What counts, and how much.
+        rows: Clean pictures.
+        generator: Of noise and distortions.
+        clusters: Number of the cluster of each row, where the objective has clusters.
+    """
+    seen = noisy(rows, objective.noise, generator)
+    if objective.distortion is not None:
+        seen = distorted(seen, objective.distortion, generator)
+    codes = network.encoder(seen)
+    total = _of_pixels(objective.pixels, network.decoder(codes), rows)
+    if objective.sparsity:
+        total = total + objective.sparsity * codes.abs().mean()
+    if clusters is not None and network.centres is not None:
+        total = total + objective.clustering * pull(codes, network.centres, clusters)
+    return total
+
+
+def _of_pixels(kind: str, logits: torch.Tensor, rows: Rows) -> torch.Tensor:
+    if kind == "bce":
+        return binary_cross_entropy_with_logits(logits, rows)
+    return mse_loss(logits.sigmoid(), rows)
+
+
+def noisy(rows: Rows, deviation: float, generator: torch.Generator) -> Rows:
+    """Add Gaussian noise and clip to [0, 1], as a camera would; without noise give *rows*."""
+    if not deviation:
+        return rows
+    noise = torch.randn(rows.shape, generator=generator)
+    return (rows + deviation * noise).clamp(0, 1)
+
+
+def distorted(rows: Rows, distortion: Distortion, generator: torch.Generator) -> Rows:
+    """Turn, shift and zoom each picture by a little, each by another amount."""
+    turn, zoom, right, down = torch.rand((4, len(rows)), generator=generator) * 2 - 1
+    angle = turn * math.radians(distortion.degrees)
+    scale = 1 + zoom * distortion.zoom
+    shift = 2 * distortion.pixels / rows.shape[-1]  # a picture is 2 wide for affine_grid
+    cosine, sine = angle.cos() * scale, angle.sin() * scale
+    rows_of_matrix = [
+        torch.stack([cosine, -sine, right * shift], dim=1),
+        torch.stack([sine, cosine, down * shift], dim=1),
+    ]
+    matrix = torch.stack(rows_of_matrix, dim=1)
+    grid = affine_grid(matrix, list(rows.shape), align_corners=False)
+    return grid_sample(rows, grid, align_corners=False)

@@ -18,6 +18,8 @@ SHEET_ROWS = 48
 MAP_ROWS = 4000  # more points hide each other
 TRIPLES = 32
 OF_EACH_CLUSTER = 15
+UNIT_SIDE = 12  # pixels around the middle that a unit reaches
+LOGIT_MIN = 1e-3  # a unit that changes less is drawn as nothing
 UNIT_QUANTILE = 0.999  # a value that a unit reaches when its stroke is there
 
 
@@ -59,7 +61,10 @@ def _map(model: Examined, location: Location) -> None:
 
 
 def _units(model: Examined, folder: Path) -> None:
-    """What each of the units at the middle of the picture adds to an empty one."""
+    """What each of the units at the middle of the picture adds to an empty one, or takes away.
+
+    Each on a scale of its own: grey is nothing, white is ink, black is less of it.
+    """
     layers = model.architecture.layers
     grid_shape = next(layer.output_shape for layer in layers if layer.kind == "reshape")
     channels, height, width = (number or 1 for number in grid_shape)
@@ -69,10 +74,21 @@ def _units(model: Examined, folder: Path) -> None:
     strengths = np.quantile(codes[:, grid], UNIT_QUANTILE, axis=(0, 2, 3))
     single = np.zeros((channels, codes.shape[1]), dtype=np.float32)
     single[np.arange(channels), places] = strengths
-    nothing = model.answers.decoded(np.zeros_like(single))
-    added = model.answers.decoded(single) - nothing
-    sheet = pictures.contact_sheet(added / added.max())
-    pictures.save_contact_sheet(sheet, folder / "units.png")
+    # before the sigmoid, which hides what one unit alone adds to an empty picture
+    added = _logits(model.answers.decoded(single)) - _logits(
+        model.answers.decoded(np.zeros_like(single))
+    )
+    most = np.abs(added).max(axis=(1, 2, 3), keepdims=True)
+    tiles = 0.5 + 0.5 * added / np.maximum(most, LOGIT_MIN)
+    middle = slice(tiles.shape[-1] // 2 - UNIT_SIDE // 2, tiles.shape[-1] // 2 + UNIT_SIDE // 2)
+    sheet = pictures.contact_sheet(tiles[:, :, middle, middle].astype(np.float32))
+    pictures.save_contact_sheet(sheet, folder / "units.png", zoom=4)
+
+
+def _logits(drawn: Rows) -> npt.NDArray[np.float64]:
+    values = np.clip(drawn.astype(np.float64), 1e-12, 1 - 1e-7)
+    logits: npt.NDArray[np.float64] = np.log(values) - np.log1p(-values)
+    return logits
 
 
 def _denoised(model: Examined, folder: Path) -> None:

@@ -34,7 +34,8 @@ PICTURES = {
         "Test digits, what the model makes of them and, in a third line, what its PCA twin does"
     ),
     "map.png": "The code of 4,000 test digits, coloured by a class that the model was never told",
-    "units.png": "What each of the units at the middle of the picture adds to an empty one",
+    "units.png": "What each of the units at the middle of the picture adds to an empty one (white)"
+    " or takes away (black), each on a scale of its own; a grey tile is a unit that is never used",
     "denoised.png": "Noisy digits, the model's answer, a 3x3 median filter's, the clean digits",
     "clusters.png": "A line for each cluster: test digits as they come",
     "loss.png": "The course of the loss",

@@ -21,7 +21,7 @@ def test_it_is_a_valid_schema():
     jsonschema.Draft202012Validator.check_schema(manifest_schema())
 
 
-@pytest.mark.parametrize("path", BUNDLED, ids=lambda path: path.parent.parent.name)
+@pytest.mark.parametrize("path", BUNDLED, ids=lambda path: "/".join(path.parts[-3:-1]))
 def test_a_bundled_manifest_satisfies_it(path):
     jsonschema.validate(json.loads(path.read_text("utf-8")), manifest_schema())
 

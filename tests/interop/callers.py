@@ -1,6 +1,7 @@
 """Let the clients of others talk to the server, with the bundled models."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -23,11 +24,13 @@ class Client:
     Attributes:
         environment: Its list of requirements; the project's own environment without one.
         variant: Which of the script's ways it takes.
+        needs_all: Whether it asks for all bundled models, as the documents do.
     """
 
     script: str
     environment: str | None
     variant: str = ""
+    needs_all: bool = False
 
 
 CLIENTS: Final[Mapping[str, Client]] = {
@@ -36,22 +39,39 @@ CLIENTS: Final[Mapping[str, Client]] = {
     "kserve": Client("kserve_sdk", "kserve"),
     "perf_analyzer": Client("perf_analyzer", "perf_analyzer"),
     "generated": Client("generated", "generated"),
-    "documents": Client("documents", None),
+    "documents": Client("documents", None, needs_all=True),
     "plain": Client("plain", "plain"),
 }
 
 
 def run(names: Sequence[str]) -> dict[str, bool]:
-    """Tell of each client, and of the server, whether all went well."""
-    # before the server starts, so that it has the machine for itself
+    """Tell of each client, and of the servers, whether all went well."""
+    # before a server starts, so that it has the machine for itself
     pythons = {name: _python(CLIENTS[name]) for name in names}
-    with process("--device", "cpu", models=ROOT / "models") as server:
+    environments.CACHE.mkdir(parents=True, exist_ok=True)
+    results: dict[str, bool] = {}
+    for models, title in ((_one_model(), "the server"), (ROOT / "models", "all models")):
+        served = [name for name in names if CLIENTS[name].needs_all == (models == ROOT / "models")]
+        if served:
+            results |= _serve(models, {name: pythons[name] for name in served}, title)
+    return results
+
+
+def _one_model() -> Path:
+    """Lay the model that the clients know, in its first version, into a repository of its own."""
+    folder = environments.CACHE / "models"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(reference.FOLDER, folder / reference.MODEL / reference.FOLDER.name)
+    return folder
+
+
+def _serve(models: Path, pythons: Mapping[str, Path | None], title: str) -> dict[str, bool]:
+    with process("--device", "cpu", models=models) as server:
         starting = len(server.lines)
         wanted = environments.CACHE / "wanted.npz"
-        environments.CACHE.mkdir(parents=True, exist_ok=True)
         reference.write(server.url, wanted)
-        results = {name: _run(name, pythons[name], server, wanted) for name in names}
-        results["the server"] = health.is_well(server, starting)
+        results = {name: _run(name, python, server, wanted) for name, python in pythons.items()}
+        results[title] = health.is_well(server, starting)
     return results
 
 

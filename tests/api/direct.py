@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime as ort
 
 from service.blueprint import make_graphs
-from service.repository.packages import Location, Package, read_package
+from service.repository.packages import Package, find_location, read_package
 from service.scoring.calibration import read_calibration
 from service.specs import ImageSpec, TensorSpec
 from tests.api import wire
@@ -42,7 +42,8 @@ class Sent:
 
 @cache
 def package(models: Path, model: str) -> Package:
-    return read_package(Location(model, 1, models / model / "1"))
+    """Read the version that answers."""
+    return read_package(find_location(models, model))
 
 
 def input_of(models: Path, model: str, operation: str) -> TensorSpec:

@@ -49,6 +49,7 @@ REFUSED_GROWTH_MIB = 8
 MAX_JSON_BYTES, MAX_BODY_BYTES, MAX_ROWS = 2 << 20, 32 << 20, 4096
 
 CONV, BYTES = "mnist-conv", "bytes"
+PACKAGE = ROOT / "models" / CONV / "2"
 ENCODE = url(CONV, "encode")
 FEATURES = 784
 ROW = np.zeros((1, 1, 28, 28), np.float32)
@@ -319,7 +320,7 @@ KINDS = (
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    shutil.copytree(ROOT / "models" / CONV, folder / CONV)
+    shutil.copytree(PACKAGE, folder / CONV / PACKAGE.name)
     write_bytes_model(folder)
     with process("--device", "cpu", models=folder) as server:
         yield server
@@ -342,7 +343,7 @@ def write_bytes_model(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def digits():
     """Golden rows of the bundled model, and the answers stored with them."""
-    with np.load(ROOT / "models" / CONV / "1" / "golden.npz") as golden:
+    with np.load(PACKAGE / "golden.npz") as golden:
         return golden["input"], golden["code"]
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from tests.e2e.server import ROOT, Process, process
 from tests.interop import environments, health, reference
+from tests.interop.checks import MODEL
 
 # the longest, perf_analyzer, takes three minutes
 WITHIN_S: Final = 600.0
@@ -61,7 +62,7 @@ def _one_model() -> Path:
     """Lay the model that the clients know, in its first version, into a repository of its own."""
     folder = environments.CACHE / "models"
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(reference.FOLDER, folder / reference.MODEL / reference.FOLDER.name)
+    shutil.copytree(reference.FOLDER, folder / MODEL / reference.FOLDER.name)
     return folder
 
 

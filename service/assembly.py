@@ -53,7 +53,10 @@ from service.placement import device_for
 from service.repository.golden import GoldenRows, read_golden_rows
 from service.repository.manifest import Manifest
 from service.repository.packages import Package
+from service.scoring import catalogue
 from service.scoring.calibration import Calibration, read_calibration
+from service.scoring.catalogue import Evidence
+from service.scoring.measures import MSE, Scores
 from service.scoring.verdicts import Rule, choose_rule
 from service.settings import Settings
 from service.specs import Rows, TensorSpec
@@ -170,6 +173,18 @@ class LiveModel:
     def version(self) -> str:
         return str(self.manifest.version)
 
+    def has_guard_of(self, operation: str) -> bool:
+        """Whether rows of an operation can be told from rows of another kind."""
+        guard = None if self.calibration is None else self.calibration.domain
+        if guard is None:
+            return False
+        return guard.knows_codes if operation == operations.DECODE else True
+
+    def scores_of(self, evidence: Evidence, measure: str) -> Scores:
+        """Score rows by a measure that the model is calibrated for, or by ``mse``."""
+        fitted = None if self.calibration is None else self.calibration.fitted.get(measure)
+        return catalogue.score(measure, evidence, self.manifest.input, fitted)
+
     def close(self) -> None:
         """Drop every session and hand its memory back; the series end with *Metrics.remove*."""
         self.autoencoder.close()
@@ -260,7 +275,7 @@ class _Assembly:
             device=self._device,
             provider=provider,
             nodes=nodes,
-            metrics=engine.metrics.model(*labels, threshold=rule.threshold),
+            metrics=engine.metrics.model(*labels, thresholds=default_thresholds(calibration)),
             operation_metrics={
                 name: self._operation_metrics(name) for name in (*operations.ALL, operations.INFER)
             },
@@ -410,6 +425,16 @@ class _Assembly:
         if calibration.model_sha256 != self._package.model_sha256:
             raise PackageError("the calibration belongs to another model")
         return calibration
+
+
+def default_thresholds(calibration: Calibration | None) -> dict[str, float | None]:
+    """Give for each measure the threshold that its scores are counted by."""
+    if calibration is None:
+        return {MSE: None}
+    return {
+        measure: calibration.threshold(measure, calibration.default_rate(measure))
+        for measure in calibration.measures
+    }
 
 
 def _show_queues(queues: list["weakref.ref[Batcher]"], metrics: OperationMetrics) -> None:

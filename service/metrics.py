@@ -181,6 +181,9 @@ A phase that the request never came to took 0 seconds, and is not counted.
 BatchNote: TypeAlias = tuple[str, int]
 """Why a run went when it did, and its rows."""
 
+DomainNote: TypeAlias = tuple[int, int]
+"""Rows of the model's kind, and rows of another."""
+
 RunNote: TypeAlias = tuple[int, float]
 """Rows of a run that succeeded, and its seconds."""
 
@@ -237,9 +240,16 @@ class OperationMetrics:
 
 @dataclass(frozen=True, slots=True)
 class ModelMetrics:
-    """The series of one version that no operation splits."""
+    """The series of one version that no operation splits.
 
-    scores: Notes[Values]
+    Attributes:
+        scores: By measure, the scores of rows; each is compared with its measure's threshold.
+        domain: Rows of the model's kind and rows of another, as they were told apart.
+        ready: 1 when it serves.
+    """
+
+    scores: Mapping[str, Notes[Values]]
+    domain: Notes[DomainNote]
     ready: Gauge
 
 
@@ -259,7 +269,7 @@ class Metrics:
         self.registry = registry
         self._pages = _Pages()
         self._operations: dict[tuple[str, str, str, str], OperationMetrics] = {}
-        self._models: dict[tuple[str, str], ModelMetrics] = {}
+        self._models: dict[tuple[str, str], list[ModelMetrics]] = {}
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
@@ -291,6 +301,9 @@ class Metrics:
             "anomaly_score_ratio", "Score divided by the default threshold", RATIO_BUCKETS, _MODEL
         )
         self._anomalies = self._counter("anomalies", "Rows over the default threshold", _MODEL)
+        self._domain_rows = self._counter(
+            "domain_rows", "Rows by whether they are of the model's kind", (*_MODEL, "domain")
+        )
         self._ready = Gauge(
             "hourglass_model_ready", "1 when the version serves", _MODEL, registry=registry
         )
@@ -338,14 +351,27 @@ class Metrics:
             )
         return self._operations[key]
 
-    def model(self, model: str, version: str, *, threshold: float | None) -> ModelMetrics:
-        """Start the series of one version, whose scores are compared with *threshold*."""
+    def model(
+        self, model: str, version: str, *, thresholds: Mapping[str, float | None]
+    ) -> ModelMetrics:
+        """Start the series of one version, or go on with them under other thresholds.
+
+        Args:
+            model: Its name.
+            version: Its number.
+            thresholds: For each measure what its scores are compared with.
+        """
         labels = (model, version)
-        self._models[labels] = ModelMetrics(
-            scores=self.notes(self._score_counter(labels, threshold)),
+        made = ModelMetrics(
+            scores={
+                measure: self.notes(self._score_counter(labels, threshold))
+                for measure, threshold in thresholds.items()
+            },
+            domain=self.notes(self._domain_counter(labels)),
             ready=self._ready.labels(*labels),
         )
-        return self._models[labels]
+        self._models.setdefault(labels, []).append(made)
+        return made
 
     def notes(self, count: Callable[[Sequence[N]], None]) -> Notes[N]:
         """Make a place for notes that every scrape finds counted."""
@@ -404,6 +430,15 @@ class Metrics:
 
         return count
 
+    def _domain_counter(self, labels: tuple[str, str]) -> Callable[[Sequence[DomainNote]], None]:
+        known, foreign = (self._domain_rows.labels(*labels, domain) for domain in ("in", "out"))
+
+        def count(notes: Sequence[DomainNote]) -> None:
+            known.inc(sum(note[0] for note in notes))
+            foreign.inc(sum(note[1] for note in notes))
+
+        return count
+
     def place(
         self,
         model: str,
@@ -426,15 +461,17 @@ class Metrics:
             operation = self._operations.pop(key)
             for notes in (operation.requests, operation.batches, operation.runs):
                 self._pages.remove(notes)
-        if (scored := self._models.pop((model, version), None)) is not None:
-            self._pages.remove(scored.scores)
+        for scored in self._models.pop((model, version), []):
+            for taken in scored.scores.values():
+                self._pages.remove(taken)
+            self._pages.remove(scored.domain)
         histograms = (self._request_s, self._parse_s, self._queue_s, self._infer_s, self._render_s)
         for histogram in (*histograms, self._batch_rows, self._score_ratio):
             histogram.remove(model, version)
         labels = {"model": model, "version": version}
         for metric in (
             *(self._requests, self._rows, self._batches, self._queue_rows, self._queue_limit_rows),
-            *(self._anomalies, self._ready, self._info, self._nodes),
+            *(self._anomalies, self._domain_rows, self._ready, self._info, self._nodes),
         ):
             metric.remove_by_labels(labels)
 

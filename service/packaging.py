@@ -1,10 +1,13 @@
 """Writing a model package: what the recipes and the commands share with the registry."""
 
+import asyncio
 import os
 import platform
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -15,6 +18,7 @@ from pydantic import ValidationError
 
 from service.assembly import AUTO_MAX_ROWS, assemble, make_engine
 from service.blueprint import is_large, make_graphs, served_graphs, served_run
+from service.calibrating import EVERY_MEASURE, Choice, calibrate_model, in_chunks
 from service.errors import InferenceError, PackageError
 from service.inference import operations
 from service.inference.graphs import CODE, RECONSTRUCTION, SCORE
@@ -46,8 +50,8 @@ from service.repository.packages import (
     write_manifest,
 )
 from service.repository.seal import sealed
-from service.scoring.calibration import Calibration, calibrate
-from service.scoring.measures import MSE, Scores, feature_errors, mean_squared_error
+from service.scoring.calibration import Calibration
+from service.scoring.measures import mean_squared_error
 from service.settings import Settings
 from service.specs import Rows
 
@@ -58,6 +62,8 @@ GOLDEN_FILE: Final = "golden.npz"
 _CALIBRATION_NAME: Final = re.compile(r"calibration(-[0-9a-f]{12})?\.npz")
 
 BATCH_ROWS: Final = 64
+
+_NO_LIMIT: Final = 1 << 40
 
 # half precision rounds to 1e-3, and sums of rounded numbers stray further
 HALF_TOLERANCE: Final = 1e-2
@@ -103,26 +109,37 @@ def _run(
     return {name: np.concatenate(parts) for name, parts in zip(names, outputs, strict=True)}
 
 
-def calibrate_package(package: Package, rows: Rows) -> Calibration:
+def calibrate_package(package: Package, rows: Rows, choice: Choice = EVERY_MEASURE) -> Calibration:
     """Calibrate a model on clean rows that it was not trained on.
 
-    The scores come from the formula that the server uses, so they are comparable to the bit.
+    The model is loaded as the server does it, so the scores are comparable to the bit.
+
+    Args:
+        package: The model.
+        rows: The rows.
+        choice: Which measures.
 
     Raises:
         PackageError: The model does not reconstruct its input, or fails on the rows.
+        UnsupportedOperationError: It cannot have one of the measures.
     """
-    if not package.manifest.reconstructs:
-        raise PackageError("a model that does not reconstruct its input has no scores")
-    given = answers(package, rows)
-    scores: Scores = given[SCORE]
-    width = package.manifest.input.width
-    return calibrate(
-        {MSE: scores},
-        default_measure=MSE,
-        errors=feature_errors(rows, given[RECONSTRUCTION], width=width),
-        model_sha256=package.model_sha256,
-        data_sha256=sha256(np.ascontiguousarray(rows).data).hexdigest(),
-    )
+    settings = Settings(max_queue_rows=_NO_LIMIT)
+    engine = make_engine(settings, Device(), Metrics(CollectorRegistry()))
+    try:
+        live = assemble(package, replace(engine, max_wait_s=float("inf")))
+        try:
+            chunks = in_chunks(rows)
+            study = calibrate_model(
+                live.autoencoder, chunks, choice, model_sha256=package.model_sha256
+            )
+            with ThreadPoolExecutor(1) as apart:  # the caller may have a loop of its own
+                return apart.submit(asyncio.run, study).result()
+        finally:
+            live.close()
+    except InferenceError as error:
+        raise PackageError("the model fails on the rows that calibrate it") from error
+    finally:
+        engine.lanes.close()
 
 
 def measure_batch_invariance(
@@ -216,6 +233,7 @@ def write_package(
     golden_rows: Rows,
     calibration_rows: Rows | None = None,
     calibration_data: str = "",
+    calibration_choice: Choice = EVERY_MEASURE,
     measure_invariance: bool = True,
     measured: BatchInvariance | None = None,
 ) -> Location:
@@ -230,6 +248,7 @@ def write_package(
         golden_rows: A few rows of the input, stored with the model's own answers.
         calibration_rows: Clean rows that the model was not trained on.
         calibration_data: What those rows are, in words.
+        calibration_choice: Which measures it is calibrated for.
         measure_invariance: Find out whether answers depend on the batch around a row, which runs
             every graph some 400 times, with 10,000 rows.
         measured: What *measure_batch_invariance* found of these files and this description; it is
@@ -244,7 +263,7 @@ def write_package(
     written[GOLDEN_FILE] = golden.to_bytes()
     facts = None
     if calibration_rows is not None:
-        calibration = calibrate_package(bare, calibration_rows)
+        calibration = calibrate_package(bare, calibration_rows, calibration_choice)
         written[CALIBRATION_FILE] = calibration.to_bytes()
         facts = CalibrationFacts(
             file=CALIBRATION_FILE,

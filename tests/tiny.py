@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from service.calibrating import Choice
 from service.packaging import write_package
 from service.repository.manifest import Description, GraphFiles, InnerTensor
 from service.repository.packages import Location
@@ -244,12 +245,14 @@ def write(
     image: ImageSpec | None = None,
     shape: tuple[int | None, ...] | None = None,
     code_shape: tuple[int | None, ...] = (2,),
+    features: tuple[str, ...] | None = None,
+    default_measure: str = "mse",
     measure_invariance: bool = False,
     **description: Any,
 ) -> Location:
     """Write a package of an encoder and a decoder over float32 rows."""
     row = shape or golden.shape[1:]
-    spec = TensorSpec("float32", row, value_range, image)
+    spec = TensorSpec("float32", row, value_range, image, features)
     encoder, decoder = pair
     files = {"encoder.onnx": encoder} | ({} if decoder is None else {"decoder.onnx": decoder})
     return write_package(
@@ -267,6 +270,7 @@ def write(
         golden_rows=golden,
         calibration_rows=calibration,
         calibration_data="rows of a fixed seed",
+        calibration_choice=Choice(default=default_measure),
         measure_invariance=measure_invariance,  # hundreds of runs, which few tests ask for
     )
 

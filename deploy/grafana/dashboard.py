@@ -396,6 +396,21 @@ def _scores() -> list[Json]:
             about="Largest difference of the two cumulative distributions. It also rises when rows"
             " become too easy to draw, as those of a blind camera.",
         ),
+        _series(
+            "Share of rows that are not of the model's kind",
+            [
+                (
+                    "sum by (model, version) "
+                    f'(rate(hourglass_domain_rows_total{{{MODEL},domain="out"}}'
+                    "[$__rate_interval])) / (sum by (model, version) "
+                    f"(rate(hourglass_domain_rows_total{{{MODEL}}}[$__rate_interval])) > 0)",
+                    "{{model}}/{{version}}",
+                )
+            ],
+            unit="percentunit",
+            about="Of the rows that the domain guard looked at: those of requests that asked, or"
+            " all with HOURGLASS_DOMAIN_GUARD=always. On rows of its kind it is 1 %.",
+        ),
     ]
 
 

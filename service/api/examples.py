@@ -79,7 +79,11 @@ PROBLEMS: Final[dict[int, dict[str, Any]]] = {
         expected="application/json or application/x-npy or application/octet-stream",
     ),
     408: _problem(408, "the body of the request did not come in time"),
-    409: _problem(409, "the model is not calibrated for this metric", expected="mse"),
+    409: _problem(
+        409,
+        "the model is not calibrated for this metric",
+        expected="bce or knn or mae or mahalanobis or max or mse or rapp or sap or top_k",
+    ),
     413: _problem(
         413,
         "a request may hold 4096 rows",

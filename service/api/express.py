@@ -141,10 +141,8 @@ def _is_regular(head: bytes, headers: int) -> bool:
 
 def _is_plain(plan: Plan, body_bytes: int) -> bool:
     """Whether parsing is quick, and one run of the operation's own graph is all it takes."""
-    if plan.operation == operations.ANOMALY_SCORE:
-        is_one_run = plan.media != PNG and not plan.wish.wants_features
-    else:
-        is_one_run = True
+    is_drawn = plan.operation == operations.ANOMALY_SCORE and plan.media == PNG
+    is_one_run = not is_drawn and plan.wish.is_one_run
     is_costly = plan.body.encoding or plan.body.is_costly(body_bytes, plan.wish.options)
     return is_one_run and not is_costly
 
@@ -179,7 +177,7 @@ class _Call:
 
     def _is_more(self) -> bool:
         """Whether the options in the body ask for another run than those of the head."""
-        return self._wish.wants_features or self._wish.layer != self._plan.wish.layer
+        return not self._wish.is_one_run or self._wish.layer != self._plan.wish.layer
 
     def _finish(self, outcome: Outputs | HourglassError) -> None:
         if isinstance(outcome, HourglassError):

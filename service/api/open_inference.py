@@ -30,7 +30,10 @@ from service.errors import (
     UnsupportedMediaError,
 )
 from service.inference import operations
-from service.inference.graphs import SCORE
+from service.inference.evidence import gather
+from service.inference.graphs import CODE, RECONSTRUCTION, SCORE
+from service.scoring import catalogue
+from service.scoring.measures import MSE
 from service.settings import Settings
 from service.specs import Rows
 
@@ -226,6 +229,12 @@ async def _compute(face: Face, inquiry: Inquiry, exchange: Exchange) -> Mapping[
     """Give at least the wanted outputs by name."""
     model, rows, ticket = face.live.autoencoder, inquiry.rows, exchange.ticket
     names = [wanted.name for wanted in inquiry.outputs]
+    measure = face.live.default_rule.measure
+    if SCORE in names and measure != MSE:
+        evidence = await gather(model, catalogue.needs_of([measure]), rows, ticket)
+        scores = await asyncio.to_thread(face.live.scores_of, evidence, measure)
+        given = {RECONSTRUCTION: evidence.reconstructions, CODE: evidence.codes, SCORE: scores}
+        return {name: each for name, each in given.items() if each is not None}
     if len(names) > 1:
         return await model.infer(rows, ticket, names)
     match face.operations[names[0]]:
@@ -253,7 +262,7 @@ async def _render(
         fields["id"] = inquiry.id
     told: Mapping[str, Mapping[str, Parameter]] = {}
     if any(wanted.name == SCORE for wanted in inquiry.outputs):
-        live.metrics.scores.take(found[SCORE])
+        live.metrics.scores[live.default_rule.measure].take(found[SCORE])
         told = {SCORE: _told(face)}
         fields["parameters"] = told[SCORE]
     outputs = [

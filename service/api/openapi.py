@@ -11,7 +11,7 @@ from service.api.errors import PROBLEM
 from service.api.examples import ANSWERS, AT_PATHS, PROBLEMS, REQUESTS
 from service.api.inputs import FORM, PICTURES
 from service.api.openapi_v2 import add_open_inference
-from service.api.options import EncodeOptions, Options, ScoreOptions
+from service.api.options import EncodeOptions, Options, RowOptions, ScoreOptions
 from service.api.schemas import (
     CodesAnswer,
     EncodeBody,
@@ -91,8 +91,8 @@ _OPERATIONS: Final[dict[str, tuple[str, str, type[BaseModel], type[BaseModel], b
         "High is abnormal, always. Beside the scores stand a threshold and what follows from it, by"
         " a calibration on normal rows. As PNG the answer is a heat map of the error, on a scale"
         " fixed by the calibration; as an array it holds the scores alone. Options may stand in the"
-        " JSON body or in the query, but none in both; `false_positive_rate` and `threshold`"
-        " exclude each other.",
+        " JSON body or in the query, but none in both; `threshold` excludes `false_positive_rate`,"
+        " `method` and `include=uncertain`.",
         ScoreBody, ScoresAnswer, True,
     ),
 }  # fmt: skip
@@ -119,6 +119,8 @@ ERRORS: Final = {
 
 _OPTIONS: Final[dict[str, type[Options]]] = {
     operations.ENCODE: EncodeOptions,
+    operations.DECODE: RowOptions,
+    operations.RECONSTRUCT: RowOptions,
     operations.ANOMALY_SCORE: ScoreOptions,
 }
 
@@ -255,8 +257,7 @@ def _parameters(operation: str, *, with_version: bool) -> list[dict[str, Any]]:
     parameters = [
         {"name": name, "in": "path", "required": True, **_PATH_PARAMETERS[name]} for name in names
     ]
-    options = _OPTIONS.get(operation, Options)
-    for name, schema in options.model_json_schema()["properties"].items():
+    for name, schema in _OPTIONS[operation].model_json_schema()["properties"].items():
         if name != "resize" or operation != operations.DECODE:
             parameters.append(_query_parameter(name, schema))
     return parameters + [
@@ -330,6 +331,11 @@ _ANSWER_HEADERS: Final = _REQUEST_ID | {
     "X-Dtype": _header("Element type of a raw answer.", example="float32"),
     "Content-Encoding": _header(
         "`gzip` where the client asked for it and the answer is large.", example="gzip"
+    ),
+    "X-Domain": _header(
+        "How many rows are of the kind that the model knows, with include=domain or where the"
+        " server always looks.",
+        example="in=31, out=1",
     ),
     "Vary": _header("What chose the answer, for caches.", example="Accept, Accept-Encoding"),
 }

@@ -12,11 +12,13 @@ from typing import Final, TypeAlias
 
 from starlette.types import Receive
 
+from service.api.assessing import assess, check_size, judge_codes, judge_domain
 from service.api.errors import make_problem
 from service.api.outputs import (
     ARRAYS,
-    LARGE_BYTES,
     Given,
+    counted,
+    domain_header,
     render_array,
     render_rows,
     render_scores,
@@ -155,13 +157,24 @@ def parse(plan: Plan, data: bytes) -> tuple[Rows, Wish]:
             raise InvalidRowsError("resize is for pictures", expected="a picture as the body")
     if plan.media == PNG:
         check_tiles(len(rows))
-    if wish.wants_features and plan.media != JSON:
-        raise InvalidRowsError("include needs a JSON answer", expected=f"Accept: {JSON}")
+    if wish.needs_json and plan.media != JSON:
+        raise InvalidRowsError("include and explain need a JSON answer", expected=f"Accept: {JSON}")
+    check_size(wish, len(rows))
     return rows, wish
 
 
 async def _compute(plan: Plan, rows: Rows, wish: Wish, ticket: Ticket) -> Given:
-    """Give what the operation gives, and the error of every feature where it is wanted."""
+    """Give what the operation gives, and what else is wanted."""
+    if plan.operation == operations.ANOMALY_SCORE:
+        return await _score(plan, rows, wish, ticket)
+    given = await _answer(plan, rows, wish, ticket)
+    if not wish.domain:
+        return given
+    judge = judge_codes if plan.operation == operations.DECODE else judge_domain
+    return given._replace(domain=await judge(plan.live, rows, ticket))
+
+
+async def _answer(plan: Plan, rows: Rows, wish: Wish, ticket: Ticket) -> Given:
     model = plan.live.autoencoder
     match plan.operation:
         case operations.ENCODE if wish.layer is not None:
@@ -171,20 +184,31 @@ async def _compute(plan: Plan, rows: Rows, wish: Wish, ticket: Ticket) -> Given:
             return Given(codes, further=further)
         case operations.DECODE:
             return Given(await model.decode(rows, ticket))
-        case operations.RECONSTRUCT:
-            return Given(await model.reconstruct(rows, ticket))
-    if wish.wants_features or plan.media == PNG:
-        scores, errors = await model.score_features(rows, ticket)
-        return Given(scores, errors=errors)
-    return Given(await model.score(rows, ticket))
+    return Given(await model.reconstruct(rows, ticket))
+
+
+async def _score(plan: Plan, rows: Rows, wish: Wish, ticket: Ticket) -> Given:
+    wants_errors = "feature_errors" in wish.included or plan.media == PNG
+    if not (wish.is_more_than_scores or wants_errors):
+        return Given(await plan.live.autoencoder.score(rows, ticket))
+    found = await assess(plan.live, wish, rows, ticket, wants_errors=wants_errors)
+    return Given(
+        found.scores,
+        errors=found.errors,
+        domain=found.domain,
+        explanations=found.explanations,
+        regions=found.regions,
+    )
 
 
 def render(plan: Plan, wish: Wish, given: Given, ticket: Ticket) -> Answer | Work:
     """Make the answer of what the model gave, or say how; and feed the score metrics."""
     started = perf_counter()
     if wish.rule is not None:
-        plan.live.metrics.scores.take(given.result)
-    if given.nbytes > LARGE_BYTES and plan.media not in ARRAYS:
+        plan.live.metrics.scores[wish.rule.measure].take(given.result)
+    if given.domain is not None:
+        plan.live.metrics.domain.take(counted(plan.live, given.domain))
+    if given.is_large and plan.media not in ARRAYS:
         return lambda: _finish(plan, *_draw(plan, wish, given), ticket, started)
     headers, body = _draw(plan, wish, given)
     if plan.compress_from is None or len(body) < plan.compress_from:
@@ -195,16 +219,19 @@ def render(plan: Plan, wish: Wish, given: Given, ticket: Ticket) -> Answer | Wor
 def _draw(plan: Plan, wish: Wish, given: Given) -> tuple[Headers, bytes]:
     """Put what the model gave into the format that was chosen."""
     live, media, rule = plan.live, plan.media, wish.rule
+    told = given if "domain" in wish.included else given.without_domain
     if media in ARRAYS:  # which holds codes or scores alone
         headers, body = render_array(given.result, media)
         if rule is not None:
             headers = headers + rule_headers(rule)
     elif rule is not None:
         verdicts = judge(given.result, rule, live.calibration)
-        return render_scores(verdicts, given.errors, media, live)
+        headers, body = render_scores(verdicts, told, media, live)
     else:
-        return render_rows(given, media, plan.operation, live, layer=wish.layer)
-    return headers, body
+        headers, body = render_rows(told, media, plan.operation, live, layer=wish.layer)
+    if given.domain is None:
+        return headers, body
+    return [*headers, domain_header(live, given.domain)], body
 
 
 def _finish(plan: Plan, headers: Headers, body: bytes, ticket: Ticket, started: float) -> Answer:

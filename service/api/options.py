@@ -4,17 +4,25 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from service.errors import InvalidRowsError, together
+from service.scoring.thresholds import Method
+from service.scoring.verdicts import RuleWish
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+# of each row; a client who wants more wants include=feature_errors
+MAX_EXPLAINED: Final = 1000
 
 # by the first word of pydantic's types of errors
 _EXPECTED: Final = {
     "bool": "true or false",
     "float": "a number",
+    "int": "a whole number",
+    "greater": f"1 to {MAX_EXPLAINED}",
+    "less": f"1 to {MAX_EXPLAINED}",
     "string": "a text",
     "tuple": "a list of texts",
 }
@@ -34,7 +42,26 @@ class Options(BaseModel):
     )
 
 
-class EncodeOptions(Options):
+def _split_by_commas(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(","))
+    return tuple(value) if isinstance(value, list) else value
+
+
+T = TypeVar("T")
+Listed = Annotated[tuple[T, ...], FailFast(), BeforeValidator(_split_by_commas)]
+"""Several of a closed set: a list in JSON, a text with commas in a query."""
+
+_INCLUDE: Final = "Further parts of the answer."
+
+
+class RowOptions(Options):
+    """What ``decode`` and ``reconstruct`` understand beside it."""
+
+    include: Listed[Literal["domain"]] = Field((), description=_INCLUDE)
+
+
+class EncodeOptions(RowOptions):
     """What ``encode`` understands beside it."""
 
     layer: str | None = Field(
@@ -54,16 +81,28 @@ class ScoreOptions(Options):
     threshold: Finite | None = Field(
         None, description="In the metric's unit, instead of a false positive rate."
     )
-    include: Annotated[tuple[Literal["feature_errors"], ...], FailFast()] = Field(
-        (), description="Further parts of the answer."
+    method: Method | None = Field(
+        None,
+        description="How the threshold is found: conformal (the default), tail for rates rarer"
+        " than the calibration shows, or mad and iqr, which take no rate.",
+    )
+    explain: Annotated[int, Field(ge=1, le=MAX_EXPLAINED)] | None = Field(
+        None, description="So many features of each row, those with the largest share of the error."
+    )
+    include: Listed[Literal["feature_errors", "domain", "regions", "uncertain"]] = Field(
+        (), description=_INCLUDE
     )
 
-    @field_validator("include", mode="before")
-    @classmethod
-    def _split_by_commas(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(","))
-        return tuple(value) if isinstance(value, list) else value
+    @property
+    def rule_wish(self) -> RuleWish:
+        """What they say of the rule."""
+        return RuleWish(
+            measure=self.metric,
+            false_positive_rate=self.false_positive_rate,
+            threshold=self.threshold,
+            method=self.method,
+            with_interval="uncertain" in self.include,
+        )
 
 
 O = TypeVar("O", bound=Options)  # noqa: E741 - one letter for a type variable

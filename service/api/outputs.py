@@ -1,10 +1,13 @@
 """From rows and scores to answers: what can be given, and how it looks."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cache, lru_cache
+from math import isfinite
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from service.api.responses import Headers
 from service.assembly import LiveModel
@@ -12,6 +15,10 @@ from service.bodies import json, npy, picture, raw
 from service.bodies.negotiation import JSON, NPY, PNG, RAW
 from service.inference import operations
 from service.inference.ticket import Ticket
+from service.scoring.domain import domains
+from service.scoring.explanations import FeatureShare
+from service.scoring.regions import Region
+from service.scoring.thresholds import Threshold
 from service.scoring.verdicts import Rule, Verdicts
 from service.specs import Rows, TensorSpec
 
@@ -28,6 +35,9 @@ _WITH_PICTURES: Final = (*_PLAIN, PNG)
 
 # numbers that are written in one piece: JSON takes 30 ns for each, and others wait meanwhile
 LARGE_BYTES: Final = 1024 * 1024
+
+# features and regions that are written in one piece: each is an object and takes 4 us
+_MANY_LISTED: Final = 256
 
 # what chose the answer, so that no cache gives it to somebody who chose otherwise
 _VARY: Final = (b"vary", b"Accept, Accept-Encoding")
@@ -51,11 +61,17 @@ class Given(NamedTuple):
         result: Codes, reconstructions or scores.
         errors: The error of every feature, where it was asked for or is to be drawn.
         further: What stands beside the codes, in the manifest's order.
+        domain: p-values of the rows' comparison with those that the model knows.
+        explanations: For each row the features with the largest errors.
+        regions: For each picture the boxes around its errors.
     """
 
     result: Rows
     errors: Rows | None = None
     further: Sequence[Rows] = ()
+    domain: npt.NDArray[np.float64] | None = None
+    explanations: Sequence[Sequence[FeatureShare]] | None = None
+    regions: Sequence[Sequence[Region]] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -65,6 +81,17 @@ class Given(NamedTuple):
             return values.nbytes
         return values.nbytes + sum(output.nbytes for output in self.further)
 
+    @property
+    def is_large(self) -> bool:
+        """Whether others should not wait until it is written out."""
+        listed = sum(len(row) for rows in (self.explanations, self.regions) for row in rows or ())
+        return listed > _MANY_LISTED or self.nbytes > LARGE_BYTES
+
+    @property
+    def without_domain(self) -> "Given":
+        """The same for an answer whose header alone tells of the domain."""
+        return self if self.domain is None else self._replace(domain=None)
+
 
 def render_rows(
     given: Given, media: str, operation: str, live: LiveModel, *, layer: str | None = None
@@ -72,31 +99,34 @@ def render_rows(
     """Render the answer of *encode*, *decode* or *reconstruct*, as JSON or as a picture."""
     if media != JSON:
         return _content(PNG), picture.render(given.result, _output(live))
-    fields = {"model": live.name, "version": live.version, FIELDS[operation]: given.result}
+    fields: dict[str, Any] = {"model": live.name, "version": live.version}
     if layer is not None:
-        fields = {"model": live.name, "version": live.version, "layer": layer}
-        fields[FIELDS[operation]] = given.result
-    elif given.further:
+        fields["layer"] = layer
+    fields[FIELDS[operation]] = given.result
+    if given.further:
         fields |= dict(zip(live.manifest.further_outputs, given.further, strict=True))
+    if given.domain is not None:
+        fields |= _domain_fields(given.domain, live)
     write = json.render if given.nbytes <= LARGE_BYTES else json.render_in_pieces
     return _content(JSON), write(fields)
 
 
 def render_scores(
-    verdicts: Verdicts, errors: Rows | None, media: str, live: LiveModel
+    verdicts: Verdicts, given: Given, media: str, live: LiveModel
 ) -> tuple[Headers, bytes]:
     """Render the answer of *anomaly-score*, as JSON or as a heat map.
 
     Args:
         verdicts: Scores and what follows from them.
-        errors: The error of every feature, where it was asked for or is to be drawn.
+        given: What else was asked for; the error of every feature where it is to be drawn.
         media: The chosen format.
         live: The model.
     """
+    errors = given.errors
     if media == JSON:
         is_small = errors is None or errors.nbytes <= LARGE_BYTES
         write = json.render if is_small else json.render_in_pieces
-        return _content(JSON), write(_score_fields(verdicts, errors, live))
+        return _content(JSON), write(_score_fields(verdicts, given, live))
     if errors is None or live.calibration is None:
         raise AssertionError("a heat map is offered only with a calibration")
     high = live.calibration.heat_map_high
@@ -131,9 +161,30 @@ def timing_header(ticket: Ticket) -> tuple[bytes, bytes]:
     return (b"server-timing", timing)
 
 
-def _score_fields(verdicts: Verdicts, errors: Rows | None, live: LiveModel) -> dict[str, Any]:
+def counted(live: LiveModel, p_values: npt.NDArray[np.float64]) -> tuple[int, int]:
+    """Count rows of the model's kind, and rows of another."""
+    foreign = domains(p_values, _domain_rate(live)).count("out")
+    return len(p_values) - foreign, foreign
+
+
+def domain_header(live: LiveModel, p_values: npt.NDArray[np.float64]) -> tuple[bytes, bytes]:
+    """Tell how many rows are of the model's kind, in whatever format the answer is."""
+    return (b"x-domain", b"in=%d, out=%d" % counted(live, p_values))
+
+
+def _domain_rate(live: LiveModel) -> float:
+    if live.calibration is None or live.calibration.domain is None:
+        raise AssertionError("there is no domain without a guard")
+    return live.calibration.domain.default_rate
+
+
+def _domain_fields(p_values: npt.NDArray[np.float64], live: LiveModel) -> dict[str, Any]:
+    return {"domain": domains(p_values, _domain_rate(live)), "domain_p_values": p_values}
+
+
+def _score_fields(verdicts: Verdicts, given: Given, live: LiveModel) -> dict[str, Any]:
     rule = verdicts.rule
-    fields = {
+    fields: dict[str, Any] = {
         "model": live.name,
         "version": live.version,
         "metric": rule.measure,
@@ -143,9 +194,52 @@ def _score_fields(verdicts: Verdicts, errors: Rows | None, live: LiveModel) -> d
         "p_values": verdicts.p_values,
         "anomalies": verdicts.anomalies,
     }
-    if errors is not None:
-        fields["feature_errors"] = errors
+    if rule.found is not None:
+        fields |= _found_fields(rule.found)
+    if verdicts.uncertain is not None:
+        fields["anomalies"] = _three_valued(verdicts)
+    if given.explanations is not None:
+        fields["explanations"] = [[_share(one) for one in row] for row in given.explanations]
+    if given.regions is not None:
+        fields["regions"] = [[_region(one) for one in row] for row in given.regions]
+    if given.domain is not None:
+        fields |= _domain_fields(given.domain, live)
+    if given.errors is not None:
+        fields["feature_errors"] = given.errors
     return fields
+
+
+def _found_fields(found: Threshold) -> dict[str, Any]:
+    return {
+        "method": found.method,
+        "threshold_interval": [shortest(end) if isfinite(end) else None for end in found.interval],
+        "false_positive_rate_interval": found.rate_interval,
+        "extrapolated": found.extrapolated,
+    }
+
+
+def _three_valued(verdicts: Verdicts) -> list[bool | str] | None:
+    if verdicts.anomalies is None or verdicts.uncertain is None:
+        return None
+    pairs = zip(verdicts.anomalies.tolist(), verdicts.uncertain.tolist(), strict=True)
+    return ["uncertain" if is_uncertain else is_above for is_above, is_uncertain in pairs]
+
+
+def _share(one: FeatureShare) -> dict[str, Any]:
+    named = {} if one.name is None else {"name": one.name}
+    return {
+        "index": one.index,
+        **named,
+        "error": np.float32(one.error),
+        "share": one.share,
+        "observed": np.float32(one.observed),
+        "expected": np.float32(one.expected),
+        "residual": np.float32(one.residual),
+    }
+
+
+def _region(one: Region) -> dict[str, Any]:
+    return {**asdict(one), "error": np.float32(one.error)}
 
 
 @lru_cache(maxsize=256)

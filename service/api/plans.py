@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from service.api.inputs import FORM, Body
-from service.api.options import EncodeOptions, Options, ScoreOptions, read_options
+from service.api.options import EncodeOptions, Options, RowOptions, ScoreOptions, read_options
 from service.api.outputs import offered
 from service.api.requests import query_of
 from service.api.runtime import Scope, path_of
 from service.assembly import LiveModel
 from service.bodies.negotiation import choose, compress_from
+from service.errors import UnsupportedOperationError
 from service.inference import operations
 from service.metrics import OperationMetrics
-from service.scoring.verdicts import Rule, choose_rule
+from service.scoring.measures import MSE
+from service.scoring.verdicts import ANY_RULE, Rule, choose_rule
 from service.settings import Settings
 from service.specs import TensorSpec
 
@@ -51,16 +53,34 @@ class Wish(NamedTuple):
         options: Of query and body together.
         rule: What they say of the threshold, for scores.
         layer: What is wanted instead of the code.
+        domain: Whether the rows are compared with those that the model knows.
+        included: Further parts of a JSON answer.
+        explained: How many features of each row are explained.
     """
 
     options: Options
     rule: Rule | None = None
     layer: str | None = None
+    domain: bool = False
+    included: frozenset[str] = frozenset()
+    explained: int | None = None
 
     @property
-    def wants_features(self) -> bool:
-        """Whether the answer needs the error of every feature and not the scores alone."""
-        return isinstance(self.options, ScoreOptions) and bool(self.options.include)
+    def needs_json(self) -> bool:
+        """Whether it is for something that only a JSON answer has room for."""
+        return self.explained is not None or bool(self.included - {"domain"})
+
+    @property
+    def is_one_run(self) -> bool:
+        """Whether one run of the operation's own graph gives all of it."""
+        return not self.is_more_than_scores and "feature_errors" not in self.included
+
+    @property
+    def is_more_than_scores(self) -> bool:
+        """Whether it takes more than the scores that the model's own graph gives."""
+        if self.domain or self.explained is not None or "regions" in self.included:
+            return True
+        return self.rule is not None and self.rule.measure != MSE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +98,7 @@ class Plan:
         compress_from: Bytes of an answer from which on it goes out as gzip, if it may.
         query: Options in the query.
         wish: What follows from them, unless the body has more.
+        guards: Whether rows meet the domain guard even if nobody asks.
     """
 
     template: str
@@ -92,6 +113,7 @@ class Plan:
     compress_from: int | None
     query: Mapping[str, str]
     wish: Wish
+    guards: bool
 
     def wish_with(self, fields: Mapping[str, Any]) -> Wish:
         """Join the options of the query with those in the body.
@@ -100,7 +122,7 @@ class Plan:
             InvalidRowsError: One is unknown, wrong, given twice, or excludes another.
             UnsupportedOperationError: The model is not calibrated for what is asked.
         """
-        return _wish(self.live, self.operation, self.query, fields)
+        return _wish(self.live, self.operation, self.query, fields, guards=self.guards)
 
 
 class Plans:
@@ -169,7 +191,7 @@ def make_plan(
     media = choose(accept, offered(live, operation))
     query = query_of(scope)
     body = Body(headers, _input_spec(live, operation), settings)
-    wish = _wish(live, operation, query, {})
+    wish = _wish(live, operation, query, {}, guards=settings.domain_guard == "always")
     return Plan(
         template=route.template,
         model=(live.name, live.version),
@@ -183,29 +205,70 @@ def make_plan(
         compress_from=compress_from(coding, media),
         query=query,
         wish=wish,
+        guards=settings.domain_guard == "always",
     )
 
 
 def _wish(
-    live: LiveModel, operation: str, query: Mapping[str, str], fields: Mapping[str, Any]
+    live: LiveModel,
+    operation: str,
+    query: Mapping[str, str],
+    fields: Mapping[str, Any],
+    *,
+    guards: bool,
 ) -> Wish:
-    if operation == operations.ENCODE:
-        encoding = read_options(EncodeOptions, query, fields)
-        if encoding.layer is not None:
-            live.autoencoder.check_layer(encoding.layer)
-        return Wish(encoding, layer=encoding.layer)
-    if operation != operations.ANOMALY_SCORE:
-        return Wish(read_options(Options, query, fields))
-    options = read_options(ScoreOptions, query, fields)
-    rule = live.default_rule
-    if (options.metric, options.false_positive_rate, options.threshold) != (None, None, None):
-        rule = choose_rule(
-            live.calibration,
-            measure=options.metric,
-            false_positive_rate=options.false_positive_rate,
-            threshold=options.threshold,
+    if operation == operations.ANOMALY_SCORE:
+        return _score_wish(live, read_options(ScoreOptions, query, fields), guards=guards)
+    kind = EncodeOptions if operation == operations.ENCODE else RowOptions
+    options = read_options(kind, query, fields)
+    layer = options.layer if isinstance(options, EncodeOptions) else None
+    if layer is not None:
+        live.autoencoder.check_layer(layer)
+    included = frozenset[str](options.include)
+    domain = _wants_domain(live, operation, included, guards=guards)
+    return Wish(options, layer=layer, domain=domain, included=included)
+
+
+def _score_wish(live: LiveModel, options: ScoreOptions, *, guards: bool) -> Wish:
+    rule, wish = live.default_rule, options.rule_wish
+    if wish != ANY_RULE:
+        rule = choose_rule(live.calibration, wish)
+    included = frozenset[str](options.include)
+    if "regions" in included:
+        _check_regions(live)
+    return Wish(
+        options,
+        rule,
+        domain=_wants_domain(live, operations.ANOMALY_SCORE, included, guards=guards),
+        included=included,
+        explained=options.explain,
+    )
+
+
+def _wants_domain(
+    live: LiveModel, operation: str, included: frozenset[str], *, guards: bool
+) -> bool:
+    """Whether rows meet the domain guard: where a request or the server's setting wants it.
+
+    Raises:
+        UnsupportedOperationError: A request wants it, and the model cannot.
+    """
+    is_able = live.has_guard_of(operation)
+    if "domain" in included and not is_able:
+        raise UnsupportedOperationError(
+            "the model was not calibrated to tell rows of its kind from others",
+            expected="no include=domain",
+            received="include=domain",
         )
-    return Wish(options, rule)
+    return is_able and (guards or "domain" in included)
+
+
+def _check_regions(live: LiveModel) -> None:
+    if live.calibration is None or live.manifest.input.image is None:
+        raise UnsupportedOperationError(
+            "regions need pictures and a calibration",
+            expected="a model of pictures with a calibration",
+        )
 
 
 def _input_spec(live: LiveModel, operation: str) -> TensorSpec:

@@ -3,12 +3,12 @@
 The hot path renders its answers without them; a test holds the two together.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from service.api.options import EncodeOptions, ScoreOptions
+from service.api.options import EncodeOptions, RowOptions, ScoreOptions
 from service.repository.manifest import (
     Architecture,
     BatchInvariance,
@@ -18,6 +18,7 @@ from service.repository.manifest import (
     Quality,
     Training,
 )
+from service.scoring.thresholds import Method
 from service.specs import TensorSpec
 
 RowList = Annotated[
@@ -30,17 +31,17 @@ RowList = Annotated[
 ]
 
 
-class RowsBody(BaseModel):
-    """Rows of the model's input for `reconstruct`, or codes for `decode`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    inputs: RowList
-
-
 def _without_resize(schema: dict[str, Any]) -> None:
     """Tell that there is nothing to resize in numbers."""
     del schema["properties"]["resize"]
+
+
+class RowsBody(RowOptions):
+    """Rows of the model's input for `reconstruct`, or codes for `decode`."""
+
+    model_config = ConfigDict(json_schema_extra=_without_resize)
+
+    inputs: RowList
 
 
 class EncodeBody(EncodeOptions):
@@ -54,8 +55,14 @@ class EncodeBody(EncodeOptions):
 def _as_beside_numbers(schema: dict[str, Any]) -> None:
     """Tell what holds between the options; and that there is nothing to resize in numbers."""
     _without_resize(schema)
-    both = {name: {"type": "number"} for name in ("false_positive_rate", "threshold")}
-    schema["not"] = {"required": [*both], "properties": both}
+    number, text = {"type": "number"}, {"type": "string"}
+    schema["allOf"] = [
+        {"not": {"required": [*both], "properties": both}}
+        for both in (
+            {"threshold": number, "false_positive_rate": number},
+            {"threshold": number, "method": text},
+        )
+    ]
 
 
 class ScoreBody(ScoreOptions):
@@ -66,17 +73,58 @@ class ScoreBody(ScoreOptions):
     inputs: RowList
 
 
-class _Answer(BaseModel):
-    model: str
-    version: str
-
-
 def _no_default(schema: dict[str, Any]) -> None:
     """Tell of a field that is left out where there is nothing to say, and never null."""
     schema.pop("default")
 
 
-class CodesAnswer(_Answer):
+class _Answer(BaseModel):
+    model: str
+    version: str
+
+
+class _RowsAnswer(_Answer):
+    domain: list[Literal["in", "out"]] | SkipJsonSchema[None] = Field(
+        default=None,
+        description="Whether each row is of the kind that the model knows, with include=domain.",
+        json_schema_extra=_no_default,
+    )
+    domain_p_values: list[float] | SkipJsonSchema[None] = Field(
+        default=None,
+        description="Share of normal rows that are at least as strange, with include=domain.",
+        json_schema_extra=_no_default,
+    )
+
+
+class Explanation(BaseModel):
+    """What one feature adds to the error of a row."""
+
+    index: list[int] = Field(description="Its place in the row.")
+    name: str | SkipJsonSchema[None] = Field(
+        default=None,
+        description="Where features have names.",
+        json_schema_extra=_no_default,
+    )
+    error: float = Field(description="Squared, in units of the range or of the feature's scale.")
+    share: float = Field(description="Of the row's error; those of all features sum to 1.")
+    observed: float
+    expected: float = Field(description="What the model made of it.")
+    residual: float = Field(description="observed - expected")
+
+
+class ErrorRegion(BaseModel):
+    """A box around a connected region of errors."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    pixels: int = Field(description="Places in the region itself.")
+    error: float = Field(description="Mean of its places.")
+    share: float = Field(description="Of the picture's error.")
+
+
+class CodesAnswer(_RowsAnswer):
     """What `encode` gives; the card lists its `further_outputs`, which are fields of it too."""
 
     model_config = ConfigDict(extra="allow")
@@ -91,7 +139,7 @@ class CodesAnswer(_Answer):
     )
 
 
-class ReconstructionsAnswer(_Answer):
+class ReconstructionsAnswer(_RowsAnswer):
     """What `decode` and `reconstruct` give."""
 
     reconstructions: list[list[Any]] = Field(
@@ -99,11 +147,11 @@ class ReconstructionsAnswer(_Answer):
     )
 
 
-class ScoresAnswer(_Answer):
+class ScoresAnswer(_RowsAnswer):
     """What `anomaly-score` gives; high is abnormal, always."""
 
     metric: str
-    scores: list[float] = Field(description="Reconstruction error of each row.")
+    scores: list[float] = Field(description="One a row, in the metric's unit.")
     threshold: float | None = Field(description="In the unit of the scores.")
     false_positive_rate: float | None = Field(
         description="Share of normal rows expected above the threshold."
@@ -111,7 +159,39 @@ class ScoresAnswer(_Answer):
     p_values: list[float] | None = Field(
         description="(1 + number of calibration scores >= score) / (1 + n)."
     )
-    anomalies: list[bool] | None = Field(description="score > threshold")
+    anomalies: list[bool | Literal["uncertain"]] | None = Field(
+        description="score > threshold; uncertain only with include=uncertain."
+    )
+    method: Method | SkipJsonSchema[None] = Field(
+        default=None,
+        description="How the threshold was found, with method or include=uncertain.",
+        json_schema_extra=_no_default,
+    )
+    threshold_interval: tuple[float | None, float | None] | SkipJsonSchema[None] = Field(
+        default=None,
+        description="Where endless calibration rows would put it, with 95 % confidence.",
+        json_schema_extra=_no_default,
+    )
+    false_positive_rate_interval: tuple[float, float] | SkipJsonSchema[None] = Field(
+        default=None,
+        description="Share of normal rows that is really above it, with 95 % confidence.",
+        json_schema_extra=_no_default,
+    )
+    extrapolated: bool | SkipJsonSchema[None] = Field(
+        default=None,
+        description="Whether the rate is rarer than any that the calibration shows.",
+        json_schema_extra=_no_default,
+    )
+    explanations: list[list[Explanation]] | SkipJsonSchema[None] = Field(
+        default=None,
+        description="For each row the features with the largest errors, with explain.",
+        json_schema_extra=_no_default,
+    )
+    regions: list[list[ErrorRegion]] | SkipJsonSchema[None] = Field(
+        default=None,
+        description="For each picture the boxes around its errors, with include=regions.",
+        json_schema_extra=_no_default,
+    )
     feature_errors: list[list[Any]] | SkipJsonSchema[None] = Field(
         default=None,
         description="Squared error of every feature, with include=feature_errors.",

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from service.calibrating import Choice
 from service.commands.console import (
     EXIT_FAULT,
     Commands,
@@ -23,6 +24,7 @@ from service.packaging import write_calibration
 from service.repository.manifest import CalibrationFacts, HeldBackRate
 from service.repository.packages import Location, Package, find_location, read_package
 from service.scoring.calibration import DEFAULT_FALSE_POSITIVE_RATE
+from service.scoring.measures import MSE
 from service.settings import Settings
 
 _COLUMNS: Final = ("rate", "threshold", "rows above", "achieved", "95 % interval")
@@ -45,6 +47,14 @@ def add(commands: Commands) -> None:
         default=0.2,
         metavar="SHARE",
         help="of the rows to try the thresholds on, instead of setting them [0.2]",
+    )
+    parser.add_argument(
+        "--metrics",
+        metavar="A,B",
+        help="what to calibrate [all that suit the model and learn no more than 1 MiB]",
+    )
+    parser.add_argument(
+        "--default-metric", default=MSE, metavar="A", help=f"what scores without a wish [{MSE}]"
     )
     parser.add_argument("--seed", type=int, default=0, help="decides which rows those are [0]")
     parser.add_argument(
@@ -88,8 +98,15 @@ def _calibrated(options: Options, settings: Settings, location: Location) -> Cal
             model_sha256=package.model_sha256,
             hold_out=options["hold_out"],
             seed=options["seed"],
+            choice=_choice(options),
             on_progress=move,
         )
+
+
+def _choice(options: Options) -> Choice:
+    metrics = options["metrics"]
+    names = None if metrics is None else tuple(name.strip() for name in metrics.split(","))
+    return Choice(names, options["default_metric"])
 
 
 def _uncalibrated(package: Package) -> Package:
@@ -110,6 +127,8 @@ def _facts(options: Options, made: Calibrated) -> CalibrationFacts:
 def _report(location: Location, made: Calibrated, file: str) -> None:
     held = made.held_back.rows if made.held_back is not None else 0
     say(f"{location}: calibrated on {made.calibration.rows} rows, {held} held back; in {file}")
+    metrics = ", ".join(made.calibration.measures)
+    say(f"metrics: {metrics}; the default is {made.calibration.default_measure}")
     if not made.is_exact:
         say("the scale of heat maps is at most 0.05 % too high: it was counted in bins")
     default = made.calibration.default_false_positive_rate

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from typing import Final
+from typing import Final, get_args
 
 from service.assembly import LiveModel
 from service.commands.console import (
@@ -31,7 +31,8 @@ from service.offline.files import (
 )
 from service.offline.pipeline import Outcome, Run, open_model, process
 from service.repository.packages import find_location, read_package
-from service.scoring.verdicts import Rule, choose_rule
+from service.scoring.thresholds import Method
+from service.scoring.verdicts import Rule, RuleWish, choose_rule
 from service.settings import Settings
 
 MODEL_SETTINGS: Final = ("models", "max_batch_rows", "parallel_runs", *DEVICE_SETTINGS)
@@ -57,6 +58,9 @@ def add(commands: Commands) -> None:
         help="of normal rows that may be above the threshold",
     )
     score.add_argument("--threshold", type=float, help="a score, instead of a rate")
+    score.add_argument(
+        "--method", choices=get_args(Method), help="how the threshold is found [conformal]"
+    )
     score.add_argument(
         "--heat-maps", action="store_true", help="draw where the errors are; --out is a folder"
     )
@@ -189,12 +193,13 @@ def _settle(operation: str, options: Options, live: LiveModel) -> Rule | None:
             live.autoencoder.check_layer(layer)
         if operation != operations.ANOMALY_SCORE:
             return None
-        return choose_rule(
-            live.calibration,
+        wish = RuleWish(
             measure=options["metric"],
             false_positive_rate=options["false_positive_rate"],
             threshold=options["threshold"],
+            method=options["method"],
         )
+        return choose_rule(live.calibration, wish)
     except RequestError as error:
         raise ConfigurationError(str(error)) from error
 

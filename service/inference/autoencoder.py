@@ -1,7 +1,7 @@
 """One loaded version of a model: its operations, and which graph answers what."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from service.errors import UnsupportedOperationError
@@ -61,6 +61,11 @@ class Autoencoder:
     def operations(self) -> list[str]:
         """What this model can do, in the order of the documents."""
         return list(self._operations)
+
+    @property
+    def encoder_layers(self) -> Sequence[str]:
+        """The layers that *layers* gives, in its order."""
+        return self._encoder_layers
 
     @property
     def batchers(self) -> Mapping[str, Batcher]:

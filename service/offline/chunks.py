@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from service.bodies.rows import to_rows
 from service.errors import InvalidRowsError, RequestError
+from service.scoring.catalogue import Evidence
 from service.specs import Rows, TensorSpec
 
 # what a chunk holds at most: several runs of the largest batch, and little beside a model
@@ -69,11 +70,13 @@ class Answer:
         chunk: With the rows that the model failed on among its faults.
         values: Scores, codes or reconstructions of the chunk's rows.
         errors: The error of every feature, where it was asked for.
+        evidence: All that the scores come from, where it was asked for.
     """
 
     chunk: Chunk
     values: Rows
     errors: Rows | None = None
+    evidence: Evidence | None = None
 
 
 class Reader(Protocol):

@@ -13,14 +13,17 @@ from prometheus_client import CollectorRegistry
 from service.assembly import LiveModel, assemble, make_engine
 from service.errors import InferenceError, InvalidRowsError
 from service.inference import operations
+from service.inference.evidence import gather
 from service.inference.ticket import Ticket
 from service.metrics import Metrics
 from service.offline.chunks import Answer, Chunk, Reader, Writer
 from service.placement import server_device
 from service.repository.packages import Package
+from service.scoring import catalogue
+from service.scoring.catalogue import Evidence, Need
+from service.scoring.measures import MSE, feature_errors
 from service.scoring.verdicts import Rule, above
 from service.settings import Settings
-from service.specs import Rows
 
 # while the first of them is written, the device has the others; more would only take memory
 IN_FLIGHT: Final = 4
@@ -37,6 +40,7 @@ class Run:
         layer: The layer that *encode* gives instead of the code.
         rule: What makes a score an anomaly.
         wants_errors: Whether a score comes with the error of every feature.
+        needs: What the evidence must hold that comes with a score; ``None`` for no evidence.
         skips: Go on after rows that are wrong, instead of ending at the first.
         on_fault: Told of every row that is left out.
         on_progress: Told how far it has come, in the reader's unit.
@@ -49,6 +53,7 @@ class Run:
     layer: str | None = None
     rule: Rule | None = None
     wants_errors: bool = False
+    needs: frozenset[Need] | None = None
     skips: bool = False
     on_fault: Callable[[str], None] = lambda _: None
     on_progress: Callable[[int], object] = lambda _: None
@@ -145,29 +150,41 @@ async def _answer(run: Run, chunk: Chunk) -> Answer:
     """Answer a chunk; a row that the model fails on is left out of it."""
     while len(chunk.rows):
         try:
-            values, errors = await _compute(run, chunk.rows)
+            answer = await _compute(run, chunk)
         except InferenceError as error:
             if error.row is None:
                 raise
             chunk = chunk.without(error.row, str(error))
         else:
-            return Answer(chunk, values, errors)
+            return answer
     return _no_answer(run, chunk)
 
 
-async def _compute(run: Run, rows: Rows) -> tuple[Rows, Rows | None]:
+async def _compute(run: Run, chunk: Chunk) -> Answer:
     """Ask the model as a request would."""
-    model = run.live.autoencoder
+    model, rows = run.live.autoencoder, chunk.rows
     if run.layer is not None:
-        return await model.layer(run.layer, rows, Ticket()), None
+        return Answer(chunk, await model.layer(run.layer, rows, Ticket()))
     match run.operation:
         case operations.ENCODE:
-            return await model.encode(rows, Ticket()), None
+            return Answer(chunk, await model.encode(rows, Ticket()))
         case operations.RECONSTRUCT:
-            return await model.reconstruct(rows, Ticket()), None
-    if run.wants_errors:
-        return await model.score_features(rows, Ticket())
-    return await model.score(rows, Ticket()), None
+            return Answer(chunk, await model.reconstruct(rows, Ticket()))
+    measure = MSE if run.rule is None else run.rule.measure
+    if measure == MSE and not run.wants_errors and run.needs is None:
+        return Answer(chunk, await model.score(rows, Ticket()))
+    needs = catalogue.needs_of([measure]) | (run.needs or frozenset())
+    evidence = await gather(model, needs, rows, Ticket())
+    return await asyncio.to_thread(_scored, run, chunk, evidence, measure)
+
+
+def _scored(run: Run, chunk: Chunk, evidence: Evidence, measure: str) -> Answer:
+    errors = None
+    if run.wants_errors and evidence.reconstructions is not None:
+        width = run.live.manifest.input.width
+        errors = feature_errors(evidence.rows, evidence.reconstructions, width=width)
+    scores = run.live.scores_of(evidence, measure)
+    return Answer(chunk, scores, errors, None if run.needs is None else evidence)
 
 
 def _no_answer(run: Run, chunk: Chunk) -> Answer:

@@ -40,6 +40,7 @@ _FITTED: Final[Mapping[str, type[Fitted]]] = {
     KNN: CodeNeighbours,
 }
 _SCORES: Final = "scores_"
+_KEPT_THRESHOLDS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,9 @@ class Calibration:
     data_sha256: str | None = None
     fitted: Mapping[str, Fitted] = field(default_factory=dict)
     domain: DomainGuard | None = None
+    _found: dict[tuple[str, Method, float | None], Threshold] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def measures(self) -> list[str]:
@@ -74,8 +78,13 @@ class Calibration:
 
     @property
     def default_false_positive_rate(self) -> float:
-        """1 %, or the smallest rate that so few rows can show."""
-        return max(DEFAULT_FALSE_POSITIVE_RATE, float(thresholds.share_of_one(self.rows + 1)))
+        """That of the default measure, see *default_rate*."""
+        return self.default_rate(self.default_measure)
+
+    def default_rate(self, measure: str) -> float:
+        """Give 1 %, or the smallest rate that the rows behind a measure can show."""
+        rows = len(self._of(measure))
+        return max(DEFAULT_FALSE_POSITIVE_RATE, float(thresholds.share_of_one(rows + 1)))
 
     def threshold(self, measure: str, false_positive_rate: float) -> float:
         """Give the score that a normal row exceeds with probability *false_positive_rate*.
@@ -91,10 +100,18 @@ class Calibration:
     ) -> Threshold:
         """Give a threshold with its interval; see ``service.scoring.thresholds``.
 
+        It takes 5 to 70 ms of a core to find, so those that were asked for lately are kept.
+
         Raises:
             InvalidRowsError: The rate is missing, not wanted, or not one that can be had.
         """
-        return thresholds.find_threshold(self._of(measure), method, false_positive_rate)
+        key = (measure, method, false_positive_rate)
+        if key not in self._found:
+            found = thresholds.find_threshold(self._of(measure), method, false_positive_rate)
+            if len(self._found) >= _KEPT_THRESHOLDS:
+                self._found.clear()
+            self._found[key] = found
+        return self._found[key]
 
     def p_values(self, measure: str, scores: Scores) -> npt.NDArray[np.float64]:
         """Give for each score (1 + number of calibration scores >= it) / (1 + n)."""

@@ -1,8 +1,11 @@
 """All measures by name: what each needs of a model, what it has to learn first, how it scores."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from service.errors import PackageError, UnsupportedOperationError
 from service.scoring.codes import KNN, MAHALANOBIS, CodeDistribution, CodeNeighbours
@@ -62,8 +65,9 @@ class Evidence:
         rows: The rows as they were sent.
         reconstructions: What the model made of them, same shape.
         codes: Their codes.
-        layers: The model's named inner layers for the rows, in the order of their names.
+        layers: The model's inner layers for the rows in a fixed order, the code last.
         layers_again: The same layers for the reconstructions, encoded again.
+        mse: The mean squared errors as the model's own graph gives them, where it does.
     """
 
     rows: Rows
@@ -71,8 +75,9 @@ class Evidence:
     codes: Rows | None = None
     layers: Sequence[Rows] = ()
     layers_again: Sequence[Rows] = ()
+    mse: Scores | None = None
 
-    def part(self, chosen: slice) -> Self:
+    def part(self, chosen: slice | npt.NDArray[Any]) -> Self:
         """Give the evidence of some of the rows."""
         return type(self)(
             self.rows[chosen],
@@ -80,6 +85,7 @@ class Evidence:
             None if self.codes is None else self.codes[chosen],
             [layer[chosen] for layer in self.layers],
             [layer[chosen] for layer in self.layers_again],
+            None if self.mse is None else self.mse[chosen],
         )
 
 
@@ -110,6 +116,26 @@ class Measure:
         )
 
 
+def join(parts: Sequence[Evidence]) -> Evidence:
+    """Put the evidence of further rows behind that of others; all have the same things."""
+
+    def joined(arrays: Sequence[Rows | None]) -> Rows | None:
+        found = [array for array in arrays if array is not None]
+        return np.concatenate(found) if found else None
+
+    def stacked(layers: Sequence[Sequence[Rows]]) -> list[Rows]:
+        return [np.concatenate(each) for each in zip(*layers, strict=True)]
+
+    return Evidence(
+        np.concatenate([part.rows for part in parts]),
+        joined([part.reconstructions for part in parts]),
+        joined([part.codes for part in parts]),
+        stacked([part.layers for part in parts]),
+        stacked([part.layers_again for part in parts]),
+        joined([part.mse for part in parts]),
+    )
+
+
 def suitable(spec: TensorSpec, given: frozenset[Need]) -> list[str]:
     """Name the measures that a model can have.
 
@@ -118,6 +144,16 @@ def suitable(spec: TensorSpec, given: frozenset[Need]) -> list[str]:
         given: What it gives beside it.
     """
     return [name for name, measure in MEASURES.items() if measure.suits(spec, given)]
+
+
+def needs_of(names: Iterable[str]) -> frozenset[Need]:
+    """Give what a model has to give for all of some measures together."""
+    return frozenset().union(*(measure_of(name).needs for name in names))
+
+
+def learners(names: Iterable[str]) -> list[str]:
+    """Name those among some measures that learn from rows which they are not calibrated on."""
+    return [name for name in names if name != TOP_K and measure_of(name).fit is not None]
 
 
 def measure_of(name: str) -> Measure:
@@ -165,9 +201,9 @@ def fit_and_score(
     teachers = evidence.part(slice(middle)) if learned_from is None else learned_from
     pupils = evidence.part(slice(middle, None)) if learned_from is None else evidence
     fitted = {name: made for name in names if (made := fit(name, teachers, spec)) is not None}
-    learners = {name for name in fitted if name != TOP_K}
+    learned = learners(fitted)
     scores = {
-        name: score(name, pupils if name in learners else evidence, spec, fitted.get(name))
+        name: score(name, pupils if name in learned else evidence, spec, fitted.get(name))
         for name in names
     }
     return scores, fitted
@@ -194,6 +230,8 @@ def _pathway(evidence: Evidence) -> Vectors:
 
 
 def _mse(evidence: Evidence, spec: TensorSpec, _: Fitted | None) -> Scores:
+    if evidence.mse is not None:
+        return evidence.mse
     return mean_squared_error(*_pair(evidence), width=spec.width)
 
 

@@ -20,6 +20,7 @@ KNN: Final = "knn"
 NEIGHBOURS: Final = 5
 # reference rows that are kept: a search costs a pass over them, 75 us a row with 32 values
 MAX_REFERENCES: Final = 2000
+MAX_REFERENCE_VALUES: Final = 1 << 18  # of all of them together, 1 MiB; fewer rows of long codes
 
 Vectors = npt.NDArray[np.float32]
 
@@ -100,9 +101,10 @@ class CodeNeighbours:
 
     @classmethod
     def fit(cls, codes: Rows, *, neighbours: int = NEIGHBOURS) -> Self:
-        """Keep the codes of normal rows, at most 2000 of them, spread evenly."""
+        """Keep the codes of normal rows, at most 2000 of them and 1 MiB, spread evenly."""
         vectors = flat(codes).astype(np.float32)
-        kept = vectors[spread(len(vectors), MAX_REFERENCES)]
+        most = min(MAX_REFERENCES, max(MAX_REFERENCE_VALUES // vectors.shape[1], neighbours))
+        kept = vectors[spread(len(vectors), most)]
         scale = deviations(vectors)
         return cls(kept / scale, scale, min(neighbours, len(kept)))
 

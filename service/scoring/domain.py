@@ -21,7 +21,7 @@ from typing import Final, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from service.errors import PackageError
+from service.errors import PackageError, UnsupportedOperationError
 from service.scoring.codes import CodeDistribution, CodeNeighbours
 from service.scoring.measures import Scores
 from service.scoring.statistics import Statistics
@@ -72,19 +72,26 @@ class DomainGuard:
         middle: Median of each side.
         reach: How far normal rows go from there.
         worst_sides: Ascending; of the calibration rows that nothing else was fitted on.
+        code_distances: The side of the code alone, ascending, of the same rows.
     """
 
     sides: Sides
     middle: Vectors
     reach: Vectors
     worst_sides: Scores
+    code_distances: Scores | None = None
 
     def __post_init__(self) -> None:
         sides = 3 if self.sides.codes is None else 4
         if self.middle.shape != (sides,) or self.reach.shape != (sides,):
             raise PackageError("the sides of the domain guard do not fit each other")
-        if not (self.reach > 0).all() or (np.diff(self.worst_sides) < 0).any():
+        for distances in (self.worst_sides, self.code_distances):
+            if distances is not None and (np.diff(distances) < 0).any():
+                raise PackageError("the distances of the domain guard are not ascending")
+        if not (self.reach > 0).all() or not len(self.worst_sides):
             raise PackageError("the distances of the domain guard are not what they should be")
+        if (self.code_distances is None) != (self.sides.codes is None):
+            raise PackageError("the sides of the domain guard do not fit each other")
 
     @classmethod
     def fit(cls, spec: TensorSpec, rows: Rows, scores: Scores, codes: Rows | None = None) -> Self:
@@ -93,7 +100,7 @@ class DomainGuard:
         Args:
             spec: What a row looks like.
             rows: Normal rows that the model was not trained on.
-            scores: Their scores by the default measure.
+            scores: Their scores by one measure, ``mse`` mostly.
             codes: Their codes.
 
         Raises:
@@ -116,7 +123,18 @@ class DomainGuard:
         middle = np.median(spread, axis=0).astype(np.float32)
         reach = np.quantile(spread, FAR, axis=0).astype(np.float32) - middle
         reach[reach <= 0] = 1.0  # a side in which normal rows do not spread at all
-        return cls(sides, middle, reach, np.sort(_worst(counted, middle, reach)))
+        return cls(
+            sides,
+            middle,
+            reach,
+            worst_sides=np.sort(_worst(counted, middle, reach)),
+            code_distances=None if codes is None else np.sort(counted[:, -1]),
+        )
+
+    @property
+    def knows_codes(self) -> bool:
+        """Whether it can judge a code that comes without its row."""
+        return self.code_distances is not None
 
     @property
     def default_rate(self) -> float:
@@ -134,9 +152,24 @@ class DomainGuard:
             codes: Their codes, if it was fitted with codes.
         """
         worst = _worst(self.sides.distances(rows, scores, codes), self.middle, self.reach)
-        less_strange = self.worst_sides.searchsorted(worst, side="left")
-        n = len(self.worst_sides)
-        return (1.0 + (n - less_strange).astype(np.float64)) / (1.0 + n)
+        return _p_values(self.worst_sides, worst)
+
+    def p_values_of_codes(self, codes: Rows) -> npt.NDArray[np.float64]:
+        """Give the same for codes that come without rows: by their nearest neighbours alone.
+
+        Raises:
+            UnsupportedOperationError: The guard was fitted without codes.
+        """
+        if self.sides.codes is None or self.code_distances is None:
+            raise UnsupportedOperationError("the model's domain guard does not know codes")
+        return _p_values(self.code_distances, self.sides.codes.scores(codes))
+
+
+def _p_values(reference: Scores, distances: Scores) -> npt.NDArray[np.float64]:
+    """Give for each distance (1 + number of ascending *reference* >= it) / (1 + n)."""
+    n = len(reference)
+    nearer = reference.searchsorted(distances, side="left")
+    return (1.0 + (n - nearer).astype(np.float64)) / (1.0 + n)
 
 
 def domains(p_values: npt.NDArray[np.float64], rate: float) -> list[Domain]:

@@ -44,7 +44,7 @@ def from_arrays(kind: type[Learned], arrays: Mapping[str, Array], path: str) -> 
 def _value(hint: Hint, arrays: Mapping[str, Array], name: str) -> object:
     if type(None) in get_args(hint):
         hint = get_args(hint)[0]
-        if not any(each.startswith(f"{name}.") for each in arrays):
+        if name not in arrays and not any(each.startswith(f"{name}.") for each in arrays):
             return None
     if is_dataclass(hint):
         return from_arrays(cast(type[object], hint), arrays, name)

@@ -166,7 +166,7 @@ def test_options_that_are_wrong_are_all_named(client):
     assert answer.status_code == 422
     assert {fault["detail"]: fault["expected"] for fault in problem(answer)["faults"]} == {
         "the option 'metric' is wrong": "a text",
-        "the option 'include' is wrong": "'feature_errors'",
+        "the option 'include' is wrong": "'feature_errors', 'domain', 'regions' or 'uncertain'",
         "the option 'threshold' is wrong": "a number",
     }
 
@@ -176,8 +176,12 @@ def test_options_that_are_wrong_are_all_named(client):
     [
         ({"resize": "yes please"}, "true or false"),
         ({"include": 3}, "a list of texts"),
-        ({"include": [3]}, "'feature_errors'"),
+        ({"include": [3]}, "'feature_errors', 'domain', 'regions' or 'uncertain'"),
         ({"threshold": []}, "a number"),
+        ({"explain": 0}, "1 to 1000"),
+        ({"explain": 1001}, "1 to 1000"),
+        ({"explain": 1.5}, "a whole number"),
+        ({"method": "magic"}, "'conformal', 'tail', 'mad' or 'iqr'"),
         ({"metric": {}}, "a text"),
     ],
     ids=str,

@@ -42,6 +42,7 @@ LABELS = {
     "hourglass_configured_device_info": {"device"},
     "hourglass_anomaly_score_ratio_count": MODEL,
     "hourglass_anomalies_total": MODEL,
+    "hourglass_domain_rows_total": MODEL | {"domain"},
     "hourglass_model_info": MODEL | {"provider", "device", "precision"},
     "hourglass_model_ready": MODEL,
     "hourglass_graph_nodes": OPERATION | {"provider"},
@@ -219,7 +220,9 @@ def test_a_run_that_waited_for_company_is_counted_as_such(tabular):
         pytest.param(
             {"json": {"inputs": [ROW]}, "headers": {"accept": "a/b"}}, "invalid", id="406"
         ),
-        pytest.param({"json": {"inputs": [ROW]}, "params": {"metric": "mae"}}, "invalid", id="409"),
+        pytest.param(
+            {"json": {"inputs": [ROW]}, "params": {"metric": "ssim"}}, "invalid", id="409"
+        ),
         pytest.param(
             {"json": {"inputs": [ROW]}, "headers": {"x-request-timeout-ms": "x"}},
             "invalid",

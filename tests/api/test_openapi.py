@@ -211,8 +211,13 @@ def test_scores_list_their_options_and_headers(document, versions):
     operation = document["paths"][f"/v1/models/{{model}}{versions}/anomaly-score"]["post"]
 
     options = {each["name"] for each in operation["parameters"] if each["in"] == "query"}
-    assert options == {"metric", "false_positive_rate", "threshold", "include", "resize"}
-    assert {"X-Metric", "X-Threshold"} <= operation["responses"]["200"]["headers"].keys()
+    assert options == {
+        *("metric", "false_positive_rate", "threshold", "method"),
+        *("explain", "include", "resize"),
+    }
+    assert {"X-Metric", "X-Threshold", "X-Domain"} <= operation["responses"]["200"][
+        "headers"
+    ].keys()
 
 
 @pytest.mark.parametrize("schema", ["RowsBody", "EncodeBody", "ScoreBody"])

@@ -68,11 +68,12 @@ def _answered(client: httpx2.Client) -> None:
         ("anomaly-score", NORMAL + ODD),
     ):
         url = f"/v1/models/tabular/{operation}"
-        client.post(url, json={"inputs": rows}).raise_for_status()
-        body = io.BytesIO()
-        np.save(body, np.array(rows, np.float32))
+        body = {"inputs": rows, "include": ["domain"]}
+        client.post(url, json=body).raise_for_status()
+        buffer = io.BytesIO()
+        np.save(buffer, np.array(rows, np.float32))
         headers = {"content-type": "application/x-npy"}
-        client.post(url, content=body.getvalue(), headers=headers).raise_for_status()
+        client.post(url, content=buffer.getvalue(), headers=headers).raise_for_status()
 
 
 def _wrong(client: httpx2.Client) -> None:

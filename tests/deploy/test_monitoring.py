@@ -67,7 +67,7 @@ def started() -> CollectorRegistry:
     metrics = Metrics(CollectorRegistry())
     metrics.configure("auto")
     metrics.operation("m", "1", "encode")
-    metrics.model("m", "1", threshold=1.0)
+    metrics.model("m", "1", thresholds={"mse": 1.0})
     metrics.http_responses.take(("/livez", 200))
     placement = {"encode": {"CPUExecutionProvider": 1}}
     metrics.place(

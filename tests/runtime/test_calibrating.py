@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 
 from service.bodies import npy
+from service.calibrating import Choice, Study
 from service.cli import main
 from service.commands.console import EXIT_FAULT, EXIT_USAGE
 from service.errors import PackageError
 from service.offline.calibrating import Sampler
 from service.offline.chunks import Answer, Chunk
+from service.offline.pipeline import open_model
 from service.packaging import calibrate_package, rewrite_package, write_calibration
 from service.repository.manifest import CalibrationFacts
 from service.repository.packages import read_manifest, read_package
 from service.repository.seal import sealed
 from service.scoring.calibration import read_calibration
-from service.scoring.quantile import Quantile
+from service.scoring.catalogue import Evidence
+from service.settings import Settings
 from tests import tiny
 from tests.conftest import serve
 from tests.unit.test_logs import untouched_logging
@@ -157,13 +160,16 @@ class TestReport:
 
         lines = capsys.readouterr().out.splitlines()
         assert re.match(r"tiny/1: calibrated on \d+ rows, \d+ held back; in calibration", lines[0])
-        assert lines[1].split("  ")[0] == "rate"
-        assert [line.split("  ")[0].strip() for line in lines[2:]] == ["10 %", "1 %", "0.1 %"]
+        assert lines[1] == (
+            "metrics: bce, knn, mae, mahalanobis, max, mse, rapp, sap, top_k; the default is mse"
+        )
+        assert lines[2].split("  ")[0] == "rate"
+        assert [line.split("  ")[0].strip() for line in lines[3:]] == ["10 %", "1 %", "0.1 %"]
 
     def test_rates_that_so_few_rows_cannot_show_are_left_out(self, calibrate, capsys):
         calibrate(ROWS[:60])
 
-        assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[2:]] == [
+        assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[3:]] == [
             "10 %"
         ]
 
@@ -307,20 +313,32 @@ class TestReplacing:
         assert read_manifest(location) == manifest
 
 
-@pytest.mark.parametrize("size", [1, 7, 100])
-def test_the_choice_does_not_depend_on_where_chunks_begin(size):
+@pytest.mark.parametrize("default", ["mse", "knn"])
+def test_the_choice_does_not_depend_on_where_chunks_begin(location, default):
     rows = ROWS[:100]
-    scores, errors = rows[:, 0].copy(), rows.copy()
-    sampler = Sampler(0.3, 4, quantile=Quantile(0.999))
-    for start in range(0, 100, size):
-        part = slice(start, start + size)
-        chunk = Chunk(start, len(rows[part]), rows[part], 0, {})
-        sampler.write(Answer(chunk, scores[part], errors[part]))
-
-    made = sampler.calibrated("0" * 64)
-
     is_held = np.random.default_rng(4).random(100) < 0.3
-    np.testing.assert_array_equal(made.calibration.scores["mse"], np.sort(scores[~is_held]))
-    assert made.held_back is not None
-    assert made.held_back.rows == is_held.sum()
-    assert made.calibration.heat_map_high == float(np.quantile(errors[~is_held], 0.999))
+
+    made = [sampled(location, rows, default, size) for size in (1, 7, 100)]
+
+    assert len({each.calibration.to_bytes() for each in made}) == 1
+    calibration, held_back = made[0].calibration, made[0].held_back
+    np.testing.assert_array_equal(calibration.scores["mse"], np.sort(rows[~is_held, 0]))
+    assert held_back is not None
+    assert held_back.rows == is_held.sum()
+    assert made[1].held_back == made[2].held_back == held_back
+    assert calibration.heat_map_high == float(np.quantile(np.square(rows[~is_held]), 0.999))
+
+
+def sampled(location, rows, default, size):
+    """Calibrate on rows that come so many at a time, whose score is their first value."""
+    with open_model(read_package(location), Settings(device="cpu")) as live:
+        study = Study(live.autoencoder, Choice(default=default))
+        sampler = Sampler(study, default, live.manifest.input, hold_out=0.3, seed=4)
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            codes, mse = part[:, :2], part[:, 0]
+            nothing = [np.zeros_like(codes)]
+            evidence = Evidence(part, np.zeros_like(part), codes, [codes], nothing, mse)
+            chunk = Chunk(start, len(part), part, 0, {})
+            sampler.write(Answer(chunk, mse, None, evidence))
+        return sampler.calibrated("0" * 64)

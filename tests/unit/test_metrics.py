@@ -43,7 +43,8 @@ def take(metrics, rows, *, model="m", version="1", operation="encode"):
 
 def score(metrics, scores, *, model="m", version="1", threshold=1.0):
     """Begin a version and note *scores* of it."""
-    metrics.model(model, version, threshold=threshold).scores.take(np.asarray(scores))
+    series = metrics.model(model, version, thresholds={"mse": threshold})
+    series.scores["mse"].take(np.asarray(scores))
 
 
 def samples(metrics, name):
@@ -115,7 +116,7 @@ def test_a_version_that_comes_back_begins_at_zero(metrics):
     metrics.remove("m", "1")
 
     metrics.operation("m", "1", "encode")
-    metrics.model("m", "1", threshold=1.0)
+    metrics.model("m", "1", thresholds={"mse": 1.0})
 
     assert [sample.value for sample in samples(metrics, "hourglass_rows_total")] == [0]
     assert [sample.value for sample in samples(metrics, f"{RATIO}_count")] == [0]
@@ -162,7 +163,7 @@ def test_a_ratio_at_an_edge_lies_below_it(metrics, edge):
 
 
 def test_ratios_are_counted_and_summed_over_many_batches(metrics):
-    scores = metrics.model("m", "1", threshold=2.0).scores
+    scores = metrics.model("m", "1", thresholds={"mse": 2.0}).scores["mse"]
 
     for _ in range(10):
         scores.take(np.full(100, 0.5, np.float32))

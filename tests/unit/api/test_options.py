@@ -91,7 +91,10 @@ def test_a_number_in_a_query_must_be_finite(text):
 
 @pytest.mark.parametrize(
     ("kind", "known"),
-    [(Options, "resize"), (ScoreOptions, "false_positive_rate, include, metric")],
+    [
+        (Options, "resize"),
+        (ScoreOptions, "explain, false_positive_rate, include, method, metric, resize, threshold"),
+    ],
 )
 def test_an_unknown_option_is_refused_with_those_there_are_and_not_repeated(kind, known):
     with pytest.raises(InvalidRowsError) as caught:

@@ -46,6 +46,7 @@ def plan_of(headers: dict[bytes, bytes]) -> Plan:
         compress_from=None,
         query={},
         wish=Wish(Options(), None),
+        guards=False,
     )
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 
 from service.errors import InvalidRowsError, UnsupportedOperationError
 from service.scoring.calibration import calibrate
-from service.scoring.verdicts import Rule, above, choose_rule, judge
+from service.scoring.verdicts import Rule, RuleWish, above, choose_rule, judge
 
 
 def calibration_of(**scores):
@@ -28,11 +28,13 @@ def test_without_a_wish_the_defaults_hold():
 
 
 def test_a_rate_gives_its_threshold():
-    assert choose_rule(HUNDRED, false_positive_rate=0.1) == Rule("mse", 90.0, 0.1)
+    assert choose_rule(HUNDRED, RuleWish(false_positive_rate=0.1)) == Rule("mse", 90.0, 0.1)
 
 
 def test_a_measure_brings_its_own_scores():
-    assert choose_rule(HUNDRED, measure="rapp", false_positive_rate=0.1) == Rule("rapp", 190.0, 0.1)
+    assert choose_rule(HUNDRED, RuleWish(measure="rapp", false_positive_rate=0.1)) == Rule(
+        "rapp", 190.0, 0.1
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,20 +42,20 @@ def test_a_measure_brings_its_own_scores():
     [(90.0, 0.1), (90.5, 0.1), (0.0, 1.0), (-5.0, 1.0), (99.0, 0.01), (1e300, 0.01), (-1e300, 1.0)],
 )
 def test_a_threshold_tells_its_rate(threshold, rate):
-    assert choose_rule(HUNDRED, threshold=threshold) == Rule("mse", threshold, rate)
+    assert choose_rule(HUNDRED, RuleWish(threshold=threshold)) == Rule("mse", threshold, rate)
 
 
 @given(hundredths=st.integers(1, 99))
 def test_a_threshold_and_its_rate_lead_to_each_other(hundredths):
-    by_rate = choose_rule(HUNDRED, false_positive_rate=hundredths / 100)
+    by_rate = choose_rule(HUNDRED, RuleWish(false_positive_rate=hundredths / 100))
 
-    assert choose_rule(HUNDRED, threshold=by_rate.threshold) == by_rate
+    assert choose_rule(HUNDRED, RuleWish(threshold=by_rate.threshold)) == by_rate
 
 
 @pytest.mark.parametrize("calibration", [HUNDRED, None], ids=["calibrated", "not calibrated"])
 def test_a_rate_and_a_threshold_exclude_each_other(calibration):
     with pytest.raises(InvalidRowsError, match="exclude each other") as caught:
-        choose_rule(calibration, false_positive_rate=0.1, threshold=1.0)
+        choose_rule(calibration, RuleWish(false_positive_rate=0.1, threshold=1.0))
 
     assert caught.value.expected == "one of false_positive_rate and threshold"
     assert caught.value.received == "both"
@@ -63,7 +65,7 @@ def test_a_rate_and_a_threshold_exclude_each_other(calibration):
 @pytest.mark.parametrize("wish", [{}, {"threshold": 1.0}, {"false_positive_rate": 0.1}])
 def test_a_measure_without_scores_is_refused(measure, wish):
     with pytest.raises(UnsupportedOperationError, match="not calibrated") as caught:
-        choose_rule(HUNDRED, measure=measure, **wish)
+        choose_rule(HUNDRED, RuleWish(measure=measure, **wish))
 
     assert caught.value.expected == "mse or rapp"
 
@@ -71,12 +73,12 @@ def test_a_measure_without_scores_is_refused(measure, wish):
 @pytest.mark.parametrize("rate", [0.0, 1.0, -1.0, 2.0])
 def test_a_rate_that_is_no_share_is_refused(rate):
     with pytest.raises(InvalidRowsError, match="between 0 and 1"):
-        choose_rule(HUNDRED, false_positive_rate=rate)
+        choose_rule(HUNDRED, RuleWish(false_positive_rate=rate))
 
 
 def test_a_rate_rarer_than_the_sample_shows_is_refused():
     with pytest.raises(InvalidRowsError, match=r"the smallest is 0\.01"):
-        choose_rule(HUNDRED, false_positive_rate=0.009)
+        choose_rule(HUNDRED, RuleWish(false_positive_rate=0.009))
 
 
 def test_a_few_rows_are_enough_for_a_default():
@@ -88,20 +90,22 @@ def test_a_few_rows_are_enough_for_a_default():
 @pytest.mark.parametrize("measure", [None, "mse"])
 @pytest.mark.parametrize("threshold", [None, 0.5])
 def test_without_calibration_only_a_threshold_of_ones_own_counts(measure, threshold):
-    assert choose_rule(None, measure=measure, threshold=threshold) == Rule("mse", threshold, None)
+    assert choose_rule(None, RuleWish(measure=measure, threshold=threshold)) == Rule(
+        "mse", threshold, None
+    )
 
 
 @pytest.mark.parametrize("measure", ["rapp", ""])
 def test_without_calibration_there_is_one_measure(measure):
     with pytest.raises(UnsupportedOperationError, match="does not have this metric") as caught:
-        choose_rule(None, measure=measure)
+        choose_rule(None, RuleWish(measure=measure))
 
     assert caught.value.expected == "mse"
 
 
 def test_without_calibration_no_threshold_follows_from_a_rate():
     with pytest.raises(UnsupportedOperationError, match="no calibration") as caught:
-        choose_rule(None, false_positive_rate=0.1)
+        choose_rule(None, RuleWish(false_positive_rate=0.1))
 
     assert caught.value.received == "false_positive_rate"
 
@@ -109,7 +113,7 @@ def test_without_calibration_no_threshold_follows_from_a_rate():
 def test_only_what_lies_above_the_threshold_is_anomalous():
     scores = np.array([89, 90, 91], np.float32)
 
-    verdicts = judge(scores, choose_rule(HUNDRED, false_positive_rate=0.1), HUNDRED)
+    verdicts = judge(scores, choose_rule(HUNDRED, RuleWish(false_positive_rate=0.1)), HUNDRED)
 
     assert verdicts.scores is scores
     np.testing.assert_array_equal(verdicts.anomalies, [False, False, True])
@@ -117,7 +121,7 @@ def test_only_what_lies_above_the_threshold_is_anomalous():
 
 
 def test_p_values_are_those_of_the_measure():
-    rule = choose_rule(HUNDRED, measure="rapp")
+    rule = choose_rule(HUNDRED, RuleWish(measure="rapp"))
 
     verdicts = judge(np.array([150], np.float32), rule, HUNDRED)
 
@@ -157,7 +161,7 @@ def test_a_threshold_beyond_all_scores_means_what_it_says(threshold, is_above):
 )
 def test_anomalous_means_a_p_value_within_the_rate(reference, tenths):
     calibration = calibration_of(mse=reference)
-    rule = choose_rule(calibration, false_positive_rate=tenths / 10)
+    rule = choose_rule(calibration, RuleWish(false_positive_rate=tenths / 10))
     scores = np.arange(-1, 11, dtype=np.float32)
 
     verdicts = judge(scores, rule, calibration)

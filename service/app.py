@@ -21,12 +21,14 @@ from starlette.exceptions import HTTPException
 from service import __version__
 from service.api import models, open_inference_models, system
 from service.api.errors import Problem, make_problem, problem_of
+from service.api.gate import Gate
 from service.api.limits import Edge
 from service.api.openapi import describe
 from service.api.protocol import in_form_of
 from service.api.runtime import STATE, Lifecycle, Runtime, exchange_of
 from service.assembly import SessionFactory, make_engine
 from service.errors import HourglassError, InvalidRowsError, together
+from service.keys import read_keys
 from service.metrics import Metrics
 from service.placement import server_device
 from service.registry import Registry
@@ -54,12 +56,16 @@ def create_app(
 
     Returns:
         An ASGI application whose ``state.lifecycle`` tells and steers how far it is.
+
+    Raises:
+        ConfigurationError: The file of keys cannot be used.
     """
     # they would be a second series for every counter, which nobody reads
     disable_created_metrics()  # type: ignore[no-untyped-call]
     lifecycle = Lifecycle()
     metrics = Metrics(registry or CollectorRegistry())
     metrics.configure(settings.device)
+    gate = _make_gate(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Runtime]]:
@@ -91,8 +97,16 @@ def create_app(
     app.include_router(models.router)
     app.include_router(system.router)
     app.include_router(open_inference_models.router)
-    app.openapi = partial(describe, app)  # type: ignore[method-assign]
-    return Edge(app)
+    app.openapi = partial(describe, app, needs_keys=gate is not None)  # type: ignore[method-assign]
+    return Edge(app, gate)
+
+
+def _make_gate(settings: Settings) -> Gate | None:
+    if settings.api_keys_file is None:
+        return None
+    keys = read_keys(settings.api_keys_file)
+    logger.info("API keys are asked for", extra={"keys": len(keys)})
+    return Gate(keys)
 
 
 def _make_runtime(

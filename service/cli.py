@@ -11,6 +11,7 @@ from service.commands import (
     check,
     doctor,
     importing,
+    key,
     models,
     offline,
     seal,
@@ -41,6 +42,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (serve, importing, calibrate, check, seal, models, offline, bench, doctor):
+    for module in (serve, importing, calibrate, check, seal, models, offline, bench, doctor, key):
         module.add(commands)
     return parser

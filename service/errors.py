@@ -10,6 +10,8 @@
     │   ├── SlowRequestError          a head that did not come in time
     │   ├── LongTargetError           a path and query that are too long
     │   ├── LongHeadError             too many headers, or too long ones
+    │   ├── UnauthorizedError         no key, or not one of ours
+    │   ├── ForbiddenError            a key that is for something else
     │   ├── UnknownModelError         no such model or version
     │   ├── NotAcceptableError        no answer format that the client accepts
     │   ├── UnsupportedOperationError this model has no such operation, metric, layer or label
@@ -115,6 +117,24 @@ class LongTargetError(RequestError):
 
 class LongHeadError(RequestError):
     """The headers are too many or too long."""
+
+
+class UnauthorizedError(RequestError):
+    """No API key was sent, or one that is not known."""
+
+
+class ForbiddenError(RequestError):
+    """The API key lacks the scope.
+
+    Args:
+        detail: What is wrong, for the sender.
+        expected: Which scope it would take.
+        key: Name of the key, for the log.
+    """
+
+    def __init__(self, detail: str, *, expected: str, key: str) -> None:
+        super().__init__(detail, expected=expected)
+        self.key = key
 
 
 class UnknownModelError(RequestError):

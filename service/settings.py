@@ -104,6 +104,11 @@ class Settings(BaseSettings):
         10_000,
         description="How long a client may take for each 64 KiB of its answer before it is cut.",
     )
+    api_keys_file: Path | None = Field(
+        None,
+        description="File of the API keys that are asked for, one a line as `hourglass key` writes"
+        " them, read at the start; without it everybody who reaches the server may do everything.",
+    )
     max_connections: Count | Literal["auto"] = Field(
         "auto",
         description="Connections at the same time; over further ones only health and metrics are"

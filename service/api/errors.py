@@ -12,6 +12,7 @@ from service.errors import (
     ConfigurationError,
     DeadlineExceededError,
     DeviceLostError,
+    ForbiddenError,
     HourglassError,
     InferenceError,
     InvalidRowsError,
@@ -24,6 +25,7 @@ from service.errors import (
     RequestError,
     SlowRequestError,
     TooLargeError,
+    UnauthorizedError,
     UnavailableError,
     UnknownModelError,
     UnsupportedMediaError,
@@ -37,6 +39,8 @@ CLIENT_CLOSED_REQUEST: Final = 499
 
 STATUS: Final[dict[type[HourglassError], int]] = {
     MalformedBodyError: 400,
+    UnauthorizedError: 401,
+    ForbiddenError: 403,
     UnknownModelError: 404,
     NotAcceptableError: 406,
     SlowRequestError: 408,
@@ -131,6 +135,8 @@ def problem_of(error: Exception, request_id: str) -> Problem:
         detail = str(error)
         fields = _fields(error)
     headers = []
+    if isinstance(error, UnauthorizedError):
+        headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(error, _PASSING):
         headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after_s))))
     return make_problem(status, detail, request_id, fields=fields, headers=headers)

@@ -71,6 +71,12 @@ PROBLEMS: Final[dict[int, dict[str, Any]]] = {
         "the body is not JSON: it cannot be read at character 19",
         expected="JSON, which has no NaN and no Infinity",
     ),
+    401: _problem(
+        401,
+        "this needs an API key",
+        expected="Authorization: Bearer KEY, or X-API-Key: KEY",
+    ),
+    403: _problem(403, "this API key is not for this", expected="the scope infer"),
     404: _problem(404, "no such model"),
     405: _problem(405, "an operation is asked for by POST", expected="POST"),
     406: _problem(

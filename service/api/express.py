@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Final
 
 from service.api.errors import outcome_of, problem_of
+from service.api.gate import Gate
 from service.api.operations import Answer, parse, render
 from service.api.outputs import Given
 from service.api.plans import Plan, Plans
@@ -44,12 +45,14 @@ class _Head:
     Attributes:
         body_bytes: Length of the body that belongs to it.
         request_id: The client's own, where it sends always the same.
+        key: Name of the API key in it, which a server that asks for keys knows.
     """
 
     plan: Plan
     body_bytes: int
     timeout_s: float
     request_id: bytes | None
+    key: str | None
 
 
 class Express:
@@ -58,13 +61,15 @@ class Express:
     Args:
         plans: Of the ordinary way.
         request_ids: Makes the ids of requests without one.
+        gate: Asks for keys; a head that it does not let in is never kept.
 
     Attributes:
         request_ids: The same.
     """
 
-    def __init__(self, plans: Plans, request_ids: RequestIds) -> None:
+    def __init__(self, plans: Plans, request_ids: RequestIds, gate: Gate | None) -> None:
         self._plans = plans
+        self._gate = gate
         self.request_ids = request_ids
         self._heads: dict[bytes, _Head] = {}
         self._changes = -1
@@ -88,6 +93,8 @@ class Express:
             return None
         exchange = Exchange(runtime, "POST", head.request_id or self.request_ids.make())
         exchange.follow(plan.model, plan.metrics, plan.template)
+        if head.key is not None:
+            exchange.key = head.key
         exchange.ticket.deadline = exchange.ticket.started + head.timeout_s
         is_taken = _Call(plan, exchange, reply).start(data[end:], batcher)
         return exchange.ticket if is_taken else None
@@ -110,6 +117,8 @@ class Express:
 
     def _read(self, scope: Scope, runtime: Runtime) -> _Head | None:
         headers = headers_of(scope)
+        # a plan is of all who ask the same, whatever their keys
+        key = None if self._gate is None else self._gate.admit(scope, headers)
         is_usual = (
             scope["method"] == "POST"
             and scope["http_version"] == "1.1"
@@ -126,6 +135,7 @@ class Express:
             body_bytes=body_bytes,
             timeout_s=timeout_of(headers, runtime.settings.request_timeout_s),
             request_id=self.request_ids.theirs(headers),
+            key=key,
         )
 
 

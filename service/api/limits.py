@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Send
 
 from service.api.errors import problem_of
 from service.api.express import Express
+from service.api.gate import Gate
 from service.api.open_inference import OpenInference
 from service.api.operations import Operations
 from service.api.protocol import in_form_of, is_open_inference
@@ -27,18 +28,20 @@ class Edge:
 
     Args:
         app: Models, health, metrics and documentation, and the lifespan.
+        gate: Asks for keys; ``None`` where everybody may do everything.
 
     Attributes:
         express: A short way to the operations, for a server that can take it.
     """
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, gate: Gate | None) -> None:
         self.app = app
+        self._gate = gate
         json_turn = asyncio.Lock()
         self._operations = Operations(json_turn)
         self._inference = OpenInference(json_turn)
         self._request_ids = RequestIds()
-        self.express = Express(self._operations.plans, self._request_ids)
+        self.express = Express(self._operations.plans, self._request_ids, gate)
 
     @property
     def state(self) -> State:
@@ -53,6 +56,8 @@ class Edge:
         request_id = self._request_ids.of(headers)
         exchange = scope[EXCHANGE] = Exchange(runtime_of(scope), scope["method"], request_id)
         try:
+            if self._gate is not None:
+                exchange.key = self._gate.admit(scope, headers)
             endpoint = self._inference if is_open_inference(scope) else self._operations
             answer = await endpoint.answer(exchange, scope, headers, receive)
             if answer is None:

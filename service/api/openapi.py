@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from service.api.errors import PROBLEM
 from service.api.examples import ANSWERS, AT_PATHS, PROBLEMS, REQUESTS
+from service.api.gate import is_open
 from service.api.inputs import FORM, PICTURES
 from service.api.openapi_v2 import add_open_inference
 from service.api.options import EncodeOptions, Options, RowOptions, ScoreOptions
@@ -50,6 +51,9 @@ for picture models as a picture or a form of pictures. `Content-Type` says which
 
 **Answers.** `Accept` chooses between JSON (the default), a NumPy array, raw values and, for
 picture models, a PNG.
+
+**Keys.** A server may ask for an API key, as `Authorization: Bearer KEY` or `X-API-Key: KEY`. A key
+is for `infer`, `manage` or `metrics`, or several of them; health and this document need none.
 
 **Errors** are problem details (RFC 9457) of at most 4 KiB. They tell what was expected and which
 row is to blame, but never repeat what was sent. After 408, 414 and 431 the connection is closed.
@@ -99,6 +103,8 @@ _OPERATIONS: Final[dict[str, tuple[str, str, type[BaseModel], type[BaseModel], b
 
 ERRORS: Final = {
     400: "Not parseable: broken JSON, npy, picture, form, compression or header.",
+    401: "The server asks for an API key, and none was sent or one that it does not know.",
+    403: "The API key is not for this; `expected` names the scope that it would take.",
     404: "Unknown model or version.",
     405: "Another method; `Allow` names those there are.",
     406: "None of the formats in Accept can be given here.",
@@ -127,11 +133,24 @@ _OPTIONS: Final[dict[str, type[Options]]] = {
 _OPEN_INFERENCE: Final = "/v2"
 
 # what a request for a model's card can end in
-_CARD_ERRORS: Final = (404, 405, 409, 500, 503)
+_CARD_ERRORS: Final = (401, 403, 404, 405, 409, 500, 503)
+_LIST_ERRORS: Final = (401, 403, 405, 500)
+_HEALTH_ERRORS: Final = (405, 500)
+
+_KEYS: Final = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+_NO_KEY: Final[dict[str, list[str]]] = {}
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
-    """Make the document once and keep it."""
+def describe(app: FastAPI, *, needs_keys: bool) -> dict[str, Any]:
+    """Make the document once and keep it.
+
+    Args:
+        app: What it is of.
+        needs_keys: The server asks for them.
+    """
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title,
@@ -148,6 +167,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             for version in (False, True):
                 _add_operation(document, operation, with_version=version)
         add_open_inference(document)
+        _add_keys(document, needs_keys=needs_keys)
         app.openapi_schema = document
     return app.openapi_schema
 
@@ -175,12 +195,29 @@ def _tell_what_fastapi_cannot(document: dict[str, Any]) -> None:
             for status, example in AT_PATHS.get(path, {}).items():
                 for content in responses[status]["content"].values():
                     content["example"] = example
-            responses |= errors(_CARD_ERRORS if "{model}" in path else (405, 500))
+            responses |= errors(_errors_at(path))
             for response in responses.values():
                 response.setdefault("headers", {}).update(_REQUEST_ID)
             for parameter in operation.get("parameters", []):
                 parameter.update(_PATH_PARAMETERS.get(parameter["name"], {}))
     document["paths"]["/readyz"]["get"]["responses"]["503"]["headers"] |= _RETRY_AFTER
+
+
+def _errors_at(path: str) -> tuple[int, ...]:
+    if is_open(path):
+        return _HEALTH_ERRORS
+    return _CARD_ERRORS if "{model}" in path else _LIST_ERRORS
+
+
+def _add_keys(document: dict[str, Any], *, needs_keys: bool) -> None:
+    """Say once for all operations how a key is sent, and that health needs none.
+
+    Said at each operation instead, generated clients would insist on a key for open servers too.
+    """
+    document["components"]["securitySchemes"] = _KEYS
+    document["security"] = [*([] if needs_keys else [_NO_KEY]), *({name: []} for name in _KEYS)]
+    for path in filter(is_open, document["paths"]):
+        document["paths"][path]["get"]["security"] = []
 
 
 def _add_operation(document: dict[str, Any], operation: str, *, with_version: bool) -> None:
@@ -315,6 +352,7 @@ _RETRY_AFTER: Final = {
 }
 
 _ERROR_HEADERS: Final[dict[int, dict[str, Any]]] = {
+    401: {"WWW-Authenticate": _header("How a key is sent.", example="Bearer", required=True)},
     405: {"Allow": _header("Methods that there are.", example="POST", required=True)},
     429: _RETRY_AFTER,
     503: _RETRY_AFTER,

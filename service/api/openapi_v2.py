@@ -6,6 +6,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service.api.faces import DECODER
+from service.api.gate import is_open
 from service.api.open_inference import template_of
 from service.api.open_inference_schemas import (
     IndexRequest,
@@ -24,7 +25,8 @@ _REF: Final = "#/components/schemas/{model}"
 
 _ERRORS: Final = {
     400: "Not parseable: broken JSON or header, or lengths that are not those of the bytes.",
-    403: "This server does not manage models over HTTP.",
+    401: "The server asks for an API key, and none was sent or one that it does not know.",
+    403: "The API key is not for this.",
     404: "Unknown model or version.",
     405: "Another method is asked for here.",
     406: "None of the codings in Accept-Encoding can be given.",
@@ -40,7 +42,8 @@ _ERRORS: Final = {
 
 _RETRY: Final = frozenset({429, 503})
 
-_OF_INFER: Final = tuple(status for status in _ERRORS if status != 403)  # noqa: PLR2004
+_OF_INFER: Final = tuple(_ERRORS)
+_OF_A_KEY: Final = (401, 403)
 _OF_A_MODEL: Final = (404, 409, 500, 503)
 _OF_THE_INDEX: Final = (400, 413, 415, 422, 500, 504)
 
@@ -86,6 +89,8 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
         operation["requestBody"] = {"required": False, "content": {JSON: body}}
     elif "{model}" in path and "403" not in responses:
         responses |= _errors(_OF_A_MODEL)
+    if not is_open(path):
+        responses = _errors(_OF_A_KEY) | responses
     if path in _NOT_READY:
         responses["503"] = _error(503, _NOT_READY[path])
     for parameter in operation.get("parameters", []):
@@ -159,6 +164,9 @@ def _error(status: int, body: type[BaseModel]) -> dict[str, Any]:
         "description": _ERRORS[status],
         "content": {JSON: {"schema": _ref(body)}},
     }
+    if status == 401:  # noqa: PLR2004
+        how = {"description": "How a key is sent.", "schema": _TEXT, "example": "Bearer"}
+        response["headers"] = {"WWW-Authenticate": how}
     if status in _RETRY:
         wait = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
         response["headers"] = {"Retry-After": wait}

@@ -6,7 +6,7 @@ from typing import Any
 
 from service.api.errors import outcome_of
 from service.api.runtime import Exchange
-from service.errors import HourglassError
+from service.errors import ForbiddenError, HourglassError
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,9 @@ def _log(exchange: Exchange) -> None:
         fields["model"], fields["version"] = exchange.model
         fields["rows"] = exchange.ticket.rows
     fault = exchange.fault
+    key = fault.key if isinstance(fault, ForbiddenError) else exchange.key
+    if key is not None:
+        fields["key"] = key
     if isinstance(fault, HourglassError):
         fields["fault"] = str(fault)
     is_unknown = fault is not None and not isinstance(fault, HourglassError)

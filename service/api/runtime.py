@@ -61,6 +61,7 @@ class Exchange:
         metrics: The series of that operation.
         status: Of the answer, once it is sent.
         fault: What went wrong, for the log.
+        key: Name of the API key that let it in, for the log.
     """
 
     # defaults of the class, not of each request: most are never or only once written
@@ -69,6 +70,7 @@ class Exchange:
     model: tuple[str, str] | None = None
     metrics: OperationMetrics | None = None
     fault: Exception | None = None
+    key: str | None = None
 
     def __init__(self, runtime: Runtime, method: str, request_id: bytes) -> None:
         self.runtime = runtime

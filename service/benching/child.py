@@ -15,11 +15,14 @@ from typing import Final
 
 from service.errors import HourglassError
 from service.repository.packages import Location
-from service.settings import Settings
+from service.settings import ENVIRONMENT_PREFIX, Settings
 
 _START_WITHIN_S: Final = 120.0
 _END_WITHIN_S: Final = 15.0
 _ASK_EVERY_S: Final = 0.05
+
+# what this server is asked is nobody else's, and has no key
+_KEYS_FILE: Final = ENVIRONMENT_PREFIX + "API_KEYS_FILE"
 
 _ADDRESS: Final = "127.0.0.1"
 _OK: Final = 200
@@ -40,7 +43,10 @@ def serving(
         shutil.copytree(location.folder, models / str(location), copy_function=_link_or_copy)
         with log.open("wb") as output:
             server = subprocess.Popen(  # noqa: S603 - this very program
-                _command(location, settings, models), stdout=output, stderr=subprocess.STDOUT
+                _command(location, settings, models),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={name: value for name, value in os.environ.items() if name != _KEYS_FILE},
             )
         try:
             yield _ready_port(server, log, within_s)

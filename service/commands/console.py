@@ -99,7 +99,8 @@ def read_settings(options: Options) -> Settings:
 
 def _add_flag(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
     default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
-    text = f"{field.description} [{ENVIRONMENT_PREFIX}{name.upper()}, default {default}]"
+    shown = "none" if default is None else default
+    text = f"{field.description} [{ENVIRONMENT_PREFIX}{name.upper()}, default {shown}]"
     action = argparse.BooleanOptionalAction if field.annotation is bool else "store"
     parser.add_argument(
         "--" + name.replace("_", "-"),

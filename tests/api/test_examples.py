@@ -23,6 +23,7 @@ from service.api.examples import (
 )
 from service.api.schemas import ModelCard
 from service.errors import DeviceLostError
+from service.keys import add_line, line_of, make_key
 from tests import tiny
 from tests.api.asgi import Connection, running, until
 from tests.api.conftest import Workshop
@@ -130,7 +131,7 @@ def told(status: int, answer: Any) -> None:
 
 
 def test_every_problem_has_an_example_that_is_tried_here():
-    tried = {400, 404, 405, 406, 409, 413, 415, 422, 429, 500, 503, 504}
+    tried = {400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 429, 500, 503, 504}
     from_the_connection = {408, 414, 431}
 
     assert PROBLEMS.keys() == tried | from_the_connection
@@ -153,6 +154,18 @@ def test_the_example_of_a_clients_fault_is_what_is_answered(
     pumping, status, method, path, request_
 ):
     told(status, pumping.request(method, path, **request_))
+
+
+def test_the_examples_of_keys_are_what_is_answered(pump, tmp_path):
+    key = make_key()
+    add_line(tmp_path / "keys", line_of(key, "prometheus", "metrics"))
+    body = {"inputs": READINGS}
+    with serve(pump, api_keys_file=tmp_path / "keys") as client:
+        without = client.post(ENCODE, json=body)
+        another = client.post(ENCODE, json=body, headers={"x-api-key": key})
+
+    told(401, without)
+    told(403, another)
 
 
 @pytest.mark.anyio

@@ -27,7 +27,22 @@ PATHS = [
     for versions, operation in product(("", "/versions/{version}"), OPERATIONS)
 ]
 ERRORS = {
-    *("400", "404", "405", "406", "408", "409", "413", "414", "415", "422", "429", "431"),
+    *(
+        "400",
+        "401",
+        "403",
+        "404",
+        "405",
+        "406",
+        "408",
+        "409",
+        "413",
+        "414",
+        "415",
+        "422",
+        "429",
+        "431",
+    ),
     *("500", "503", "504"),
 }
 PICTURES = {"image/png", "image/jpeg", "image/webp", "multipart/form-data"}
@@ -151,6 +166,27 @@ def test_an_answer_to_come_back_later_has_its_header(document, path, status):
     response = document["paths"][path]["post"]["responses"][status]
 
     assert "Retry-After" in response["headers"]
+
+
+OPEN = {"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"}
+
+
+def test_every_path_but_health_may_ask_for_a_key(document):
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            asks = {"401", "403"} <= operation["responses"].keys()
+            assert asks == (path not in OPEN)
+            assert operation.get("security") == ([] if path in OPEN else None)
+            header = operation["responses"].get("401", {}).get("headers", {})
+            assert ("WWW-Authenticate" in header) == asks
+
+
+def test_a_server_that_asks_for_no_keys_says_that_they_may_be_left_out(document):
+    assert document["components"]["securitySchemes"] == {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    assert document["security"] == [{}, {"bearer": []}, {"apiKey": []}]
 
 
 @pytest.mark.parametrize("path", PATHS)

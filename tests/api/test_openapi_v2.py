@@ -72,7 +72,22 @@ def test_infer_lists_its_bodies_errors_and_headers(document, path):
     assert operation["requestBody"]["content"].keys() == both
     assert operation["responses"]["200"]["content"].keys() == both
     assert operation["responses"].keys() == {
-        *("200", "400", "404", "405", "406", "409", "413", "415", "422", "429", "500", "503"),
+        *(
+            "200",
+            "400",
+            "401",
+            "403",
+            "404",
+            "405",
+            "406",
+            "409",
+            "413",
+            "415",
+            "422",
+            "429",
+            "500",
+            "503",
+        ),
         "504",
     }
     asked = {each["name"] for each in operation["parameters"] if each["in"] == "header"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.benching.child import serving
+from service.benching.child import get, serving
 from service.benching.load import Sample, ask, make_request
 from service.benching.measuring import Case, DirectCase, Samples, ServedCase, summarise
 from service.cli import main
@@ -97,6 +97,16 @@ def test_an_operation_that_the_model_lacks_ends_with_2(tmp_path, capsys):
     flags = ["--operation", "reconstruct", "--models", str(tmp_path), "--device", "cpu"]
     assert main(["bench", "tiny", *flags]) == EXIT_USAGE
     assert "'reconstruct' cannot be measured, but encode" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_is_measured_asks_for_no_key(models, monkeypatch):
+    monkeypatch.setenv("HOURGLASS_API_KEYS_FILE", "of the server that is not measured")
+
+    with serving(find_location(models, "tabular"), Settings(device="cpu")) as port:
+        status, _ = get(port, "/v1/models")
+
+    assert status == 200
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 from service import __version__
 from service.cli import main
 from service.commands.console import EXIT_FAULT, EXIT_USAGE
+from service.keys import Holder, digest_of, line_of, read_keys
 from service.settings import ENVIRONMENT_PREFIX, Settings
 from tests import tiny
 from tests.unit.test_logs import untouched_logging
@@ -282,3 +283,59 @@ def test_check_of_good_packages_ends_with_0(capsys, tmp_path):
     tiny.write_tabular(tmp_path)
 
     assert main(["check", "--models", str(tmp_path), "--device", "cpu"]) == 0
+
+
+class TestKeys:
+    def test_the_key_alone_is_printed_and_its_line_added(self, capsys, tmp_path):
+        file = tmp_path / "keys"
+
+        status = main(["key", "ci", "--scopes", "infer,manage", "--api-keys-file", str(file)])
+
+        out, err = capsys.readouterr()
+        (holder,) = [read_keys(file)[digest_of(out.strip().encode())]]
+        assert (status, holder) == (0, Holder("ci", frozenset({"infer", "manage"})))
+        assert out.strip() not in file.read_text() + err
+
+    def test_without_a_file_the_line_is_told(self, capsys):
+        assert main(["key", "ci"]) == 0
+
+        out, err = capsys.readouterr()
+        assert err.splitlines()[1] == line_of(out.strip(), "ci", "infer")
+
+    def test_the_file_may_be_named_by_the_environment(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("HOURGLASS_API_KEYS_FILE", str(tmp_path / "keys"))
+
+        assert [main(["key", name]) for name in ("a", "b")] == [0, 0]
+        assert [holder.name for holder in read_keys(tmp_path / "keys").values()] == ["a", "b"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            (["a b"], "a name is up to 64"),
+            (["a", "--scopes", "all"], "scopes are infer, manage, metrics"),
+            (["taken"], "line 2: this name stands further up already"),
+        ],
+        ids=["name", "scope", "taken"],
+    )
+    def test_no_key_is_shown_that_no_server_would_know(self, capsys, tmp_path, arguments, told):
+        file = tmp_path / "keys"
+        main(["key", "taken", "--api-keys-file", str(file)])
+        capsys.readouterr()
+
+        assert main(["key", *arguments, "--api-keys-file", str(file)]) == EXIT_USAGE
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert told in err
+
+    @pytest.mark.parametrize("text", ["nonsense", ""], ids=["wrong", "empty"])
+    def test_a_server_does_not_start_with_a_wrong_file(self, capsys, tmp_path, text):
+        (tmp_path / "keys").write_text(text)
+
+        assert main(["serve", "--api-keys-file", str(tmp_path / "keys")]) == EXIT_USAGE
+        assert str(tmp_path / "keys") in capsys.readouterr().err
+
+    def test_an_empty_variable_does_not_open_the_server(self, capsys, monkeypatch):
+        monkeypatch.setenv("HOURGLASS_API_KEYS_FILE", "")
+
+        assert main(["serve"]) == EXIT_USAGE
+        assert "the file of API keys" in capsys.readouterr().err

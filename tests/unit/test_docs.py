@@ -13,6 +13,7 @@ from service.api.examples import PROBLEMS
 from service.api.schemas import Fault, ProblemDetails
 from service.cli import _parser
 from service.inference import operations
+from service.keys import SCOPES
 from service.metrics import CUTS, OUTCOMES, REASONS, Metrics
 from service.settings import ENVIRONMENT_PREFIX, Settings
 
@@ -63,7 +64,7 @@ def test_every_setting_is_in_the_table_with_its_flag_and_default(operating, name
 
 def shown(name: str) -> str:
     default = Settings.model_fields[name].default
-    return str(default).lower() if isinstance(default, bool) else str(default)
+    return str(default).lower() if isinstance(default, bool | None) else str(default)
 
 
 def test_the_table_names_no_setting_that_there_is_not(operating):
@@ -126,7 +127,7 @@ def test_every_operation_is_in_the_documents(api, operation):
     [
         *("X-Request-ID", "X-Request-Timeout-Ms", "Server-Timing", "X-Model-Version"),
         *("X-Shape", "X-Dtype", "X-Metric", "X-Threshold", "Retry-After"),
-        "Inference-Header-Content-Length",
+        *("Inference-Header-Content-Length", "X-API-Key"),
     ],
 )
 def test_every_header_is_in_the_documents(api, header):
@@ -148,6 +149,11 @@ def test_every_path_of_the_open_inference_protocol_is_in_the_documents(api, path
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/openapi.json", "/docs"])
 def test_every_path_of_the_system_is_in_the_documents(api, path):
     assert path in api
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_every_scope_of_a_key_is_explained(operating, scope):
+    assert [row[0] for row in rows(operating)].count(f"`{scope}`") == 1
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:

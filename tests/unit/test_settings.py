@@ -16,6 +16,7 @@ DEFAULTS = {
     "queue_delay_ms": 0,
     "access_log": False,
     "log_format": "json",
+    "api_keys_file": None,
 }
 
 
@@ -60,6 +61,7 @@ def test_every_setting_has_a_description_and_a_default(name):
         ("MAX_CONNECTIONS", "auto", "auto"),
         ("MAX_CONNECTIONS", "100", 100),
         ("LOG_FORMAT", "text", "text"),
+        ("API_KEYS_FILE", "/etc/keys", Path("/etc/keys")),
     ],
 )
 def test_a_setting_is_read_from_the_environment(monkeypatch, name, text, value):

@@ -20,6 +20,7 @@ from service.errors import (
     DeadlineExceededError,
     DeviceLostError,
     DeviceUnavailableError,
+    ForbiddenError,
     HourglassError,
     InferenceError,
     InvalidRowsError,
@@ -31,6 +32,7 @@ from service.errors import (
     PackageError,
     SlowRequestError,
     TooLargeError,
+    UnauthorizedError,
     UnavailableError,
     UnknownModelError,
     UnsupportedMediaError,
@@ -40,6 +42,8 @@ from service.metrics import OUTCOMES
 
 CONTRACT = [
     (MalformedBodyError("x"), 400, "invalid"),
+    (UnauthorizedError("x"), 401, "invalid"),
+    (ForbiddenError("x", expected="y", key="z"), 403, "invalid"),
     (UnknownModelError("x"), 404, "invalid"),
     (NotAcceptableError("x"), 406, "invalid"),
     (SlowRequestError("x"), 408, "invalid"),
@@ -167,6 +171,18 @@ def test_a_problem_of_long_texts_stays_under_four_kilobytes(letter):
 
     assert len(problem.body) <= 4096
     assert orjson.loads(problem.body)["detail"].endswith("...")
+
+
+def test_who_has_no_key_is_told_how_one_is_sent_and_who_has_another_is_not():
+    unauthorized = problem_of(UnauthorizedError("x"), "id")
+    forbidden = problem_of(ForbiddenError("x", expected="y", key="z"), "id")
+
+    assert dict(unauthorized.headers)[b"www-authenticate"] == b"Bearer"
+    assert b"www-authenticate" not in dict(forbidden.headers)
+
+
+def test_the_name_of_a_key_is_for_the_log_alone():
+    assert b"somebody" not in problem_of(ForbiddenError("x", expected="y", key="somebody"), "").body
 
 
 def test_an_inference_error_names_its_row():

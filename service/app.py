@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 from starlette.exceptions import HTTPException
 
 from service import __version__
-from service.api import models, open_inference_models, system
+from service.api import calibrations, models, open_inference_models, system
 from service.api.errors import Problem, make_problem, problem_of
 from service.api.gate import Gate
 from service.api.limits import Edge
@@ -27,7 +27,7 @@ from service.api.openapi import describe
 from service.api.protocol import in_form_of
 from service.api.runtime import STATE, Lifecycle, Runtime, exchange_of
 from service.assembly import SessionFactory, make_engine
-from service.errors import HourglassError, InvalidRowsError, together
+from service.errors import ConfigurationError, HourglassError, InvalidRowsError, together
 from service.keys import read_keys
 from service.metrics import Metrics
 from service.placement import server_device
@@ -66,6 +66,7 @@ def create_app(
     metrics = Metrics(registry or CollectorRegistry())
     metrics.configure(settings.device)
     gate = _make_gate(settings)
+    _check_state(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Runtime]]:
@@ -95,10 +96,25 @@ def create_app(
     )
     app.state.lifecycle = lifecycle
     app.include_router(models.router)
+    app.include_router(calibrations.router)
     app.include_router(system.router)
     app.include_router(open_inference_models.router)
     app.openapi = partial(describe, app, needs_keys=gate is not None)  # type: ignore[method-assign]
     return Edge(app, gate)
+
+
+def _check_state(settings: Settings) -> None:
+    """See that calibrations can be kept, before somebody makes one.
+
+    Raises:
+        ConfigurationError: The folder is none, or cannot be made.
+    """
+    if settings.state is None:
+        return
+    try:
+        settings.state.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError("the state folder cannot be used") from error
 
 
 def _make_gate(settings: Settings) -> Gate | None:

@@ -8,9 +8,10 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final, Literal, TypeAlias
+from pathlib import Path
+from typing import Final, Literal, Self, TypeAlias
 
 import numpy as np
 
@@ -50,9 +51,15 @@ from service.inference.providers import Device
 from service.inference.session import OrtSession, RunStoppedError, Session
 from service.metrics import Metrics, ModelMetrics, OperationMetrics
 from service.placement import device_for
+from service.repository.calibrations import (
+    CalibrationSet,
+    active_calibration,
+    calibrations_of,
+    load_calibration,
+)
 from service.repository.golden import GoldenRows, read_golden_rows
 from service.repository.manifest import Manifest
-from service.repository.packages import Package
+from service.repository.packages import Location, Package
 from service.scoring import catalogue
 from service.scoring.calibration import Calibration, read_calibration
 from service.scoring.catalogue import Evidence
@@ -96,6 +103,7 @@ class Engine:
         load_timeout_s: How long a model may take to load.
         on_device_lost: Called when the device can no longer answer.
         lost: Sessions on a lost device; they are kept, because their destructors throw.
+        state: Where calibrations lie that were made after the packages.
         stopping: Set when models that are still being loaded are not wanted any more.
         measuring: Taken while runs are timed, so that models that load side by side do not
             disturb each other's figures.
@@ -114,6 +122,7 @@ class Engine:
     load_timeout_s: float = float("inf")
     on_device_lost: Callable[[], None] = lambda: None
     lost: list[object] = field(default_factory=list)
+    state: Path | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     measuring: Turns = field(default_factory=Turns)
 
@@ -140,6 +149,7 @@ def make_engine(
         place=settings.run_place,
         load_timeout_s=settings.load_timeout_ms / 1e3,
         on_device_lost=on_device_lost,
+        state=settings.state,
     )
 
 
@@ -148,6 +158,10 @@ class LiveModel:
     """A version that serves.
 
     Attributes:
+        calibration: What scores are judged by.
+        calibration_set: Which of the stored calibrations that is; ``None`` for the package's own.
+        packaged: The package's own.
+        model_sha256: Fingerprint of the graphs that serve.
         nodes: For each operation the number of graph nodes on each execution provider.
         operation_metrics: Series by operation, ``infer`` included.
         decoder_metrics: Those of ``infer``, for requests to the decoder.
@@ -157,6 +171,9 @@ class LiveModel:
     manifest: Manifest
     autoencoder: Autoencoder
     calibration: Calibration | None
+    calibration_set: CalibrationSet | None
+    packaged: Calibration | None
+    model_sha256: str
     device: Device
     provider: str
     nodes: Mapping[str, Mapping[str, int]]
@@ -184,6 +201,20 @@ class LiveModel:
         """Score rows by a measure that the model is calibrated for, or by ``mse``."""
         fitted = None if self.calibration is None else self.calibration.fitted.get(measure)
         return catalogue.score(measure, evidence, self.manifest.input, fitted)
+
+    def judged_by(
+        self, calibration: Calibration | None, chosen: CalibrationSet | None, metrics: Metrics
+    ) -> Self:
+        """Give the same model with another calibration; requests under way keep the old one."""
+        thresholds = default_thresholds(calibration)
+        series = metrics.model(self.name, self.version, thresholds=thresholds)
+        return replace(
+            self,
+            calibration=calibration,
+            calibration_set=chosen,
+            default_rule=choose_rule(calibration),
+            metrics=series,
+        )
 
     def close(self) -> None:
         """Drop every session and hand its memory back; the series end with *Metrics.remove*."""
@@ -247,7 +278,8 @@ class _Assembly:
         for operation, graph in served.items():
             self._sessions[operation] = engine.make_session(graph, self._device)
         self._check_golden()
-        calibration = self._read_calibration()
+        packaged = self._read_calibration()
+        chosen, calibration = self._stored_calibration() or (None, packaged)
         rule = choose_rule(calibration)
         model = Autoencoder(
             signature_of(manifest),
@@ -271,6 +303,9 @@ class _Assembly:
             manifest=manifest,
             autoencoder=model,
             calibration=calibration,
+            calibration_set=chosen,
+            packaged=packaged,
+            model_sha256=self._package.model_sha256,
             default_rule=rule,
             device=self._device,
             provider=provider,
@@ -416,6 +451,27 @@ class _Assembly:
                     raise PackageError(
                         f"'{operation}' does not give the answers stored with the golden rows"
                     )
+
+    def _stored_calibration(self) -> tuple[CalibrationSet, Calibration] | None:
+        """Read the calibration that was activated in the state folder, if one was for this model.
+
+        Raises:
+            PackageError: It is damaged. Judging by another one instead would be noticed by nobody.
+        """
+        if self._engine.state is None or not self._manifest.reconstructs:
+            return None
+        location = Location(self._manifest.name, self._manifest.version, Path())
+        folder = calibrations_of(self._engine.state, location)
+        chosen = active_calibration(folder)
+        if chosen is None:
+            return None
+        if chosen.model_sha256 != self._package.model_sha256:
+            logger.warning(
+                "calibration %s/%d of %s belongs to other weights and is passed over",
+                *(chosen.name, chosen.version, location),
+            )
+            return None
+        return chosen, load_calibration(folder, chosen)
 
     def _read_calibration(self) -> Calibration | None:
         facts = self._manifest.calibration

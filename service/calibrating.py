@@ -4,6 +4,7 @@ However many rows there are, memory is bounded: of measures that learn nothing o
 are kept, and the others learn from a sample.
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -260,8 +261,9 @@ async def calibrate_model(
     """
     study = Study(model, choice)
     for rows in chunks:
-        study.take(await gather(model, study.needs, rows, ticket or Ticket()))
-    return study.calibration(model_sha256)
+        evidence = await gather(model, study.needs, rows, ticket or Ticket())
+        await asyncio.to_thread(study.take, evidence)  # a server has others to answer
+    return await asyncio.to_thread(study.calibration, model_sha256)
 
 
 def in_chunks(rows: Rows, size: int = 256) -> Sequence[Rows]:

@@ -8,6 +8,7 @@ from service import __version__
 from service.commands import (
     bench,
     calibrate,
+    calibrations,
     check,
     doctor,
     importing,
@@ -19,6 +20,11 @@ from service.commands import (
 )
 from service.commands.console import EXIT_FAULT, EXIT_USAGE, complain, joined
 from service.errors import ConfigurationError, HourglassError
+
+_IN_THE_LIST = (
+    *(serve, importing, calibrate, calibrations, check, seal, models),
+    *(offline, bench, doctor, key),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,6 +48,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (serve, importing, calibrate, check, seal, models, offline, bench, doctor, key):
+    for module in _IN_THE_LIST:
         module.add(commands)
     return parser

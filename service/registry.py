@@ -22,8 +22,10 @@ from service.errors import (
 from service.grants import usable_cores
 from service.inference.allowance import Allowance
 from service.loading import Load
+from service.repository.calibrations import CalibrationSet
 from service.repository.manifest import Manifest
 from service.repository.packages import Location, linked_models, read_package, scan
+from service.scoring.calibration import Calibration
 
 logger = logging.getLogger(__name__)
 
@@ -156,6 +158,29 @@ class Registry:
             why = "is being loaded" if entry.state == "loading" else "could not be loaded"
             raise UnavailableError(f"the model {why}")
         return entry.live
+
+    def recalibrate(
+        self, entry: Entry, calibration: Calibration | None, chosen: CalibrationSet | None
+    ) -> None:
+        """Let a model that serves judge by another calibration from now on.
+
+        Args:
+            entry: The version.
+            calibration: What it judges by.
+            chosen: Which of the stored ones that is; ``None`` for the package's own.
+        """
+        if entry.live is None:
+            return
+        entry.live = entry.live.judged_by(calibration, chosen, self._engine.metrics)
+        self.changes += 1
+        logger.info(
+            "calibration changed",
+            extra={
+                "model": entry.live.name,
+                "version": entry.live.version,
+                "calibration": "package" if chosen is None else f"{chosen.name}/{chosen.version}",
+            },
+        )
 
     async def drain(self) -> None:
         """Answer everybody who waits, refuse everybody else, load nothing more."""

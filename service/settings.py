@@ -32,6 +32,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port; 0 takes any.")
     models: Path = Field(Path("models"), description="Folder of the model repository.")
+    state: Path | None = Field(
+        None,
+        description="Folder that keeps calibrations made by this server and by `hourglass"
+        " calibrate --name`; without it none can be made over HTTP.",
+    )
     required_models: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Models without which the server is not ready, as name or name/version,"

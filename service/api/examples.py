@@ -198,12 +198,15 @@ CARD: Final[dict[str, Any]] = {
         "figures": {},
     },
     "calibration": {
+        "name": None,
+        "version": None,
         "rows": 999,
         "data": "other random numbers",
         "metrics": ["mse"],
         "default_metric": "mse",
         "default_false_positive_rate": 0.01,
         "thresholds": {"mse": {"0.05": 0.37015715, "0.01": 0.44223672}},
+        "knows_domain": True,
     },
     "batch_invariance": {
         "invariant": True,
@@ -235,6 +238,33 @@ CARD: Final[dict[str, Any]] = {
             "bytes": 132,
         }
     },
+}
+
+_STORED: Final[dict[str, Any]] = {
+    "name": "after-the-overhaul",
+    "version": 1,
+    "description": "Two quiet weeks after the pump was overhauled.",
+    "created": "2026-11-28T09:00:00Z",
+    "rows": 999,
+    "metrics": ["mse"],
+    "default_metric": "mse",
+    "data_sha256": "4355a46b19d348dc2f57c046f8ef63d4538ebb936000f3c9ee954a27460dd865",
+    "usable": True,
+}
+
+CALIBRATIONS: Final[dict[str, Any]] = {
+    "model": MODEL,
+    "version": "1",
+    "active": {"name": _STORED["name"], "version": 1},
+    "calibrations": [_STORED],
+}
+
+CALIBRATION: Final[dict[str, Any]] = {
+    "model": MODEL,
+    "version": "1",
+    "active": True,
+    "calibration": _STORED,
+    "thresholds": {"mse": {"0.05": 0.37015715, "0.01": 0.44223672}},
 }
 
 LIVE: Final = {"status": "ok", "waiting_for": []}

@@ -104,17 +104,26 @@ def _compression(manifest: Manifest) -> tuple[int | None, float | None]:
 
 
 def _calibration(manifest: Manifest, live: LiveModel | None) -> CardCalibration | None:
-    if live is None or live.calibration is None or manifest.calibration is None:
+    if live is None or live.calibration is None:
         return None
-    calibration = live.calibration
+    calibration, stored, facts = live.calibration, live.calibration_set, manifest.calibration
+    data = stored.description if stored is not None else facts.data if facts is not None else ""
     return CardCalibration(
+        name=None if stored is None else stored.name,
+        version=None if stored is None else stored.version,
         rows=calibration.rows,
-        data=manifest.calibration.data,
+        data=data,
         metrics=calibration.measures,
         default_metric=calibration.default_measure,
         default_false_positive_rate=calibration.default_false_positive_rate,
-        thresholds={measure: _thresholds(calibration, measure) for measure in calibration.measures},
+        thresholds=shown_thresholds(calibration),
+        knows_domain=calibration.domain is not None,
     )
+
+
+def shown_thresholds(calibration: Calibration) -> dict[str, dict[str, float]]:
+    """Give for each measure thresholds for the usual rates."""
+    return {measure: _thresholds(calibration, measure) for measure in calibration.measures}
 
 
 def _thresholds(calibration: Calibration, measure: str) -> dict[str, float]:

@@ -7,8 +7,17 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from service.api import calibrations
+from service.api.calibrations import CalibrationBody, CalibrationOptions
 from service.api.errors import PROBLEM
-from service.api.examples import ANSWERS, AT_PATHS, PROBLEMS, REQUESTS
+from service.api.examples import (
+    ANSWERS,
+    AT_PATHS,
+    CALIBRATION,
+    CALIBRATIONS,
+    PROBLEMS,
+    REQUESTS,
+)
 from service.api.gate import is_open
 from service.api.inputs import FORM, PICTURES
 from service.api.openapi_v2 import add_open_inference
@@ -62,6 +71,7 @@ row is to blame, but never repeat what was sent. After 408, 414 and 431 the conn
 TAGS: Final = [
     {"name": "operations", "description": "What a model does with rows."},
     {"name": "models", "description": "What is served, and what it needs."},
+    {"name": "calibrations", "description": "What scores are judged by."},
     {"name": "open inference protocol", "description": "The protocol of KServe and Triton."},
     {"name": "system", "description": "For machines that watch the service."},
 ]
@@ -134,6 +144,8 @@ _OPEN_INFERENCE: Final = "/v2"
 
 # what a request for a model's card can end in
 _CARD_ERRORS: Final = (401, 403, 404, 405, 409, 500, 503)
+# what making a calibration can end in beside that
+_MAKING_ERRORS: Final = (400, 408, 413, 415, 422, 429, 504)
 _LIST_ERRORS: Final = (401, 403, 405, 500)
 _HEALTH_ERRORS: Final = (405, 500)
 
@@ -166,6 +178,7 @@ def describe(app: FastAPI, *, needs_keys: bool) -> dict[str, Any]:
         for operation in _OPERATIONS:
             for version in (False, True):
                 _add_operation(document, operation, with_version=version)
+        _add_calibrations(document)
         add_open_inference(document)
         _add_keys(document, needs_keys=needs_keys)
         app.openapi_schema = document
@@ -173,7 +186,7 @@ def describe(app: FastAPI, *, needs_keys: bool) -> dict[str, Any]:
 
 
 def _add_schemas(document: dict[str, Any]) -> None:
-    kinds: list[type[BaseModel]] = [ProblemDetails]
+    kinds: list[type[BaseModel]] = [ProblemDetails, CalibrationBody]
     for _, _, body, answer, _ in _OPERATIONS.values():
         kinds += [kind for kind in (body, answer) if kind not in kinds]
     _, definitions = models_json_schema([(kind, "validation") for kind in kinds], ref_template=_REF)
@@ -207,6 +220,25 @@ def _errors_at(path: str) -> tuple[int, ...]:
     if is_open(path):
         return _HEALTH_ERRORS
     return _CARD_ERRORS if "{model}" in path else _LIST_ERRORS
+
+
+def _add_calibrations(document: dict[str, Any]) -> None:
+    """Tell what FastAPI does not know of calibrations: their bodies, options and errors."""
+    paths = document["paths"]
+    post = paths[calibrations.PATH]["post"]
+    contents = _contents(CalibrationBody)
+    contents[JSON]["example"] = {**REQUESTS[operations.ENCODE], "name": "after-the-overhaul"}
+    post["requestBody"] = {"required": True, "content": contents}
+    post.setdefault("parameters", []).extend(_options_of(CalibrationOptions))
+    post["responses"] |= errors(_MAKING_ERRORS)
+    for path in (calibrations.PATH, calibrations.PATH + calibrations.ACTIVE):
+        for method, operation in paths[path].items():
+            if method == "put":
+                operation["responses"] |= errors((400, 422))
+                operation["requestBody"]["content"][JSON]["example"] = CALIBRATIONS["active"]
+            example = CALIBRATION if method == "post" else CALIBRATIONS
+            answer = operation["responses"]["201" if method == "post" else "200"]
+            answer["content"][JSON]["example"] = example
 
 
 def _add_keys(document: dict[str, Any], *, needs_keys: bool) -> None:
@@ -294,13 +326,20 @@ def _parameters(operation: str, *, with_version: bool) -> list[dict[str, Any]]:
     parameters = [
         {"name": name, "in": "path", "required": True, **_PATH_PARAMETERS[name]} for name in names
     ]
-    for name, schema in _OPTIONS[operation].model_json_schema()["properties"].items():
-        if name != "resize" or operation != operations.DECODE:
-            parameters.append(_query_parameter(name, schema))
+    parameters += [
+        option
+        for option in _options_of(_OPTIONS[operation])
+        if option["name"] != "resize" or operation != operations.DECODE
+    ]
     return parameters + [
         {"name": name, "in": "header", "description": text, "schema": schema}
         for name, text, schema in _REQUEST_HEADERS
     ]
+
+
+def _options_of(kind: type[Options]) -> list[dict[str, Any]]:
+    properties = kind.model_json_schema()["properties"].items()
+    return [_query_parameter(name, schema) for name, schema in properties]
 
 
 def _query_parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -315,9 +354,10 @@ def _query_parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {**parameter, "schema": schema}
 
 
-def _contents(body: type[BaseModel], operation: str) -> dict[str, Any]:
+def _contents(body: type[BaseModel], operation: str | None = None) -> dict[str, Any]:
+    example = {"example": REQUESTS[operation]} if operation in REQUESTS else {}
     content = {
-        JSON: {**_schema(body), "example": REQUESTS[operation]},
+        JSON: {**_schema(body), **example},
         NPY: {"schema": {**_BINARY, "description": "One array, as `numpy.save` writes it."}},
         RAW: {"schema": {**_BINARY, "description": "Little-endian values, row after row."}},
     }

@@ -42,14 +42,15 @@ class Options(BaseModel):
     )
 
 
-def _split_by_commas(value: object) -> object:
+def split_by_commas(value: object) -> object:
+    """Make a list of what a query can only write as one text."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(","))
     return tuple(value) if isinstance(value, list) else value
 
 
 T = TypeVar("T")
-Listed = Annotated[tuple[T, ...], FailFast(), BeforeValidator(_split_by_commas)]
+Listed = Annotated[tuple[T, ...], FailFast(), BeforeValidator(split_by_commas)]
 """Several of a closed set: a list in JSON, a text with commas in a query."""
 
 _INCLUDE: Final = "Further parts of the answer."

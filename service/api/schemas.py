@@ -31,7 +31,7 @@ RowList = Annotated[
 ]
 
 
-def _without_resize(schema: dict[str, Any]) -> None:
+def without_resize(schema: dict[str, Any]) -> None:
     """Tell that there is nothing to resize in numbers."""
     del schema["properties"]["resize"]
 
@@ -39,7 +39,7 @@ def _without_resize(schema: dict[str, Any]) -> None:
 class RowsBody(RowOptions):
     """Rows of the model's input for `reconstruct`, or codes for `decode`."""
 
-    model_config = ConfigDict(json_schema_extra=_without_resize)
+    model_config = ConfigDict(json_schema_extra=without_resize)
 
     inputs: RowList
 
@@ -47,14 +47,14 @@ class RowsBody(RowOptions):
 class EncodeBody(EncodeOptions):
     """Rows of the model's input, and perhaps the layer that is wanted."""
 
-    model_config = ConfigDict(json_schema_extra=_without_resize)
+    model_config = ConfigDict(json_schema_extra=without_resize)
 
     inputs: RowList
 
 
 def _as_beside_numbers(schema: dict[str, Any]) -> None:
     """Tell what holds between the options; and that there is nothing to resize in numbers."""
-    _without_resize(schema)
+    without_resize(schema)
     number, text = {"type": "number"}, {"type": "string"}
     schema["allOf"] = [
         {"not": {"required": [*both], "properties": both}}
@@ -282,6 +282,8 @@ class CardTensor(BaseModel):
 class CardCalibration(BaseModel):
     """What the thresholds rest on."""
 
+    name: str | None = Field(description="Of a stored calibration; null for the package's own.")
+    version: int | None
     rows: int
     data: str
     metrics: list[str]
@@ -289,6 +291,9 @@ class CardCalibration(BaseModel):
     default_false_positive_rate: float
     thresholds: dict[str, dict[str, float]] = Field(
         description="For each metric, thresholds by false positive rate."
+    )
+    knows_domain: bool = Field(
+        description="Whether rows of the model's kind can be told from others."
     )
 
 

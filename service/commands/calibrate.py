@@ -1,8 +1,10 @@
 """``hourglass calibrate``: what scores of normal rows look like, written into the package."""
 
+from datetime import UTC, datetime
 from typing import Final
 
 from service.calibrating import Choice
+from service.commands.calibrations import state_of
 from service.commands.console import (
     EXIT_FAULT,
     Commands,
@@ -21,6 +23,7 @@ from service.offline.calibrating import Calibrated, calibrate_rows, misses
 from service.offline.files import open_reader
 from service.offline.pipeline import open_model
 from service.packaging import write_calibration
+from service.repository.calibrations import activate, save_calibration
 from service.repository.manifest import CalibrationFacts, HeldBackRate
 from service.repository.packages import Location, Package, find_location, read_package
 from service.scoring.calibration import DEFAULT_FALSE_POSITIVE_RATE
@@ -40,6 +43,10 @@ def add(commands: Commands) -> None:
         required=True,
         metavar="FILE|FOLDER",
         help="clean rows that the model was not trained on: csv, npy, parquet or pictures",
+    )
+    parser.add_argument(
+        "--name",
+        help="keep it beside the package, in the state folder, under this name, and judge by it",
     )
     parser.add_argument(
         "--hold-out",
@@ -74,13 +81,15 @@ def calibrate(options: Options) -> int:
     if options["seed"] < 0:
         raise ConfigurationError("--seed is not negative")
     location = find_location(settings.models, options["model"])
+    if options["name"] is not None:
+        state_of(settings, location)
     try:
         made = _calibrated(options, settings, location)
-        file = write_calibration(location, made.calibration, _facts(options, made))
+        place = _keep(options, settings, location, made)
     except OSError as error:
         complain(f"hourglass: reading or writing failed: {error.strerror or 'no reason given'}")
         return EXIT_FAULT
-    _report(location, made, file)
+    _report(location, made, place)
     return 0
 
 
@@ -88,7 +97,8 @@ def _calibrated(options: Options, settings: Settings, location: Location) -> Cal
     package = read_package(location)
     choice = read_input(options, settings)
     with (
-        open_model(_uncalibrated(package), settings) as live,
+        # nor by a calibration of the state folder, which may be damaged as well
+        open_model(_uncalibrated(package), settings.model_copy(update={"state": None})) as live,
         open_reader(options["data"], live.manifest.input, choice) as reader,
         progress_bar(reader.total, reader.unit, quiet=options["quiet"]) as move,
     ):
@@ -122,6 +132,18 @@ def _facts(options: Options, made: Calibrated) -> CalibrationFacts:
         data_sha256=made.calibration.data_sha256,
         held_back=made.held_back,
     )
+
+
+def _keep(options: Options, settings: Settings, location: Location, made: Calibrated) -> str:
+    """Write a calibration where it is wanted, and name that."""
+    name = options["name"]
+    if name is None:
+        return write_calibration(location, made.calibration, _facts(options, made))
+    folder = state_of(settings, location)
+    now, description = datetime.now(UTC), options["description"]
+    stored = save_calibration(folder, name, made.calibration, now=now, description=description)
+    activate(folder, stored.name, stored.version, now=now)
+    return f"the state folder as {stored.name}/{stored.version}"
 
 
 def _report(location: Location, made: Calibrated, file: str) -> None:

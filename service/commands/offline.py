@@ -35,7 +35,7 @@ from service.scoring.thresholds import Method
 from service.scoring.verdicts import Rule, RuleWish, choose_rule
 from service.settings import Settings
 
-MODEL_SETTINGS: Final = ("models", "max_batch_rows", "parallel_runs", *DEVICE_SETTINGS)
+MODEL_SETTINGS: Final = ("models", "state", "max_batch_rows", "parallel_runs", *DEVICE_SETTINGS)
 
 # skipped rows that are named one by one; the rest is counted
 _MAX_NAMED: Final = 10

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.errors import InvalidRowsError, PackageError, UnsupportedOperationError
 from service.repository.manifest import MODEL_NAME_PATTERN
+from service.repository.packages import Location
 from service.scoring.calibration import Calibration, read_calibration
 
 ACTIVE_FILE: Final = "active.json"
@@ -40,6 +41,7 @@ class CalibrationSet(BaseModel):
     Attributes:
         name: Given by whoever made it.
         version: Numbered from 1 within the name.
+        description: What its rows are, in words.
         created: When.
         rows: Calibration rows behind its default measure.
         measures: What it can score by.
@@ -53,6 +55,7 @@ class CalibrationSet(BaseModel):
 
     name: str
     version: int
+    description: str = ""
     created: datetime
     rows: int
     measures: tuple[str, ...]
@@ -77,10 +80,22 @@ class _History(BaseModel):
     activations: tuple[_Activation, ...] = ()
 
 
+def calibrations_of(state: Path, location: Location) -> Path:
+    """Give the folder of a model's version within a state folder."""
+    return state / "calibrations" / location.name / str(location.version)
+
+
 def save_calibration(
-    folder: Path, name: str, calibration: Calibration, *, now: datetime
+    folder: Path, name: str, calibration: Calibration, *, now: datetime, description: str = ""
 ) -> CalibrationSet:
     """Store a calibration under the next free number of *name*; it does not count yet.
+
+    Args:
+        folder: That of the model's version.
+        name: What it is called.
+        calibration: What is stored.
+        now: When.
+        description: What its rows are, in words.
 
     Raises:
         InvalidRowsError: *name* is not one that a calibration can have.
@@ -92,6 +107,7 @@ def save_calibration(
     made = CalibrationSet(
         name=name,
         version=version,
+        description=description,
         created=now,
         rows=calibration.rows,
         measures=tuple(calibration.measures),

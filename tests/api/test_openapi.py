@@ -83,12 +83,16 @@ def test_the_document_is_valid(document):
     assert [str(fault) for fault in OpenAPIV31SpecValidator(document).iter_errors()] == []
 
 
+PINNED = "/v1/models/{model}/versions/{version}"
+
+
 def test_every_path_of_the_contract_is_there(document):
     system = {"/livez", "/readyz", "/metrics"}
-    models = {"/v1/models", "/v1/models/{model}", "/v1/models/{model}/versions/{version}"}
+    models = {"/v1/models", "/v1/models/{model}", PINNED}
 
     found = {path for path in document["paths"] if not path.startswith("/v2")}
-    assert found == {*PATHS, *system, *models}
+    calibrations = {f"{PINNED}/calibrations", f"{PINNED}/calibrations/active"}
+    assert found == {*PATHS, *system, *models, *calibrations}
 
 
 def test_every_reference_leads_somewhere(document):

@@ -28,6 +28,7 @@ from service.api.protocol import in_form_of
 from service.api.runtime import STATE, Lifecycle, Runtime, exchange_of
 from service.assembly import SessionFactory, make_engine
 from service.errors import ConfigurationError, HourglassError, InvalidRowsError, together
+from service.inference.memory import give_back_memory
 from service.keys import read_keys
 from service.metrics import Metrics
 from service.placement import server_device
@@ -147,6 +148,7 @@ async def _load(registry: Registry) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
+    await asyncio.to_thread(give_back_memory)  # what measuring and reading have freed
     logger.info("ready" if registry.is_ready else "not ready", extra=_outcome(registry))
 
 

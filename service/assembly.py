@@ -11,14 +11,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from time import perf_counter, thread_time
 from typing import Final, Literal, Self, TypeAlias
 
 import numpy as np
 
 from service.blueprint import (
     JOIN_MAX_BYTES,
+    is_joined,
     make_graphs,
-    served_graphs,
+    opened_graphs,
     served_run,
     signature_of,
 )
@@ -32,6 +34,7 @@ from service.errors import (
 from service.grants import usable_cores
 from service.inference import operations
 from service.inference.allowance import Allowance, Turns
+from service.inference.arena import shrink_arena
 from service.inference.autoencoder import Autoencoder
 from service.inference.batcher import Batcher
 from service.inference.batching import pad
@@ -219,6 +222,7 @@ class LiveModel:
     def close(self) -> None:
         """Drop every session and hand its memory back; the series end with *Metrics.remove*."""
         self.autoencoder.close()
+        shrink_arena()
         give_back_memory()
 
 
@@ -237,7 +241,7 @@ def assemble(package: Package, engine: Engine, allowance: Allowance | None = Non
     """
     assembly = _Assembly(package, engine, allowance or Allowance())
     try:
-        return assembly.run()
+        return assembly.run(package)
     except DeviceLostError:
         engine.lost.append(assembly)
         engine.on_device_lost()
@@ -260,26 +264,23 @@ class _Assembly:
     """The steps of *assemble*, with what has to be undone when one fails."""
 
     def __init__(self, package: Package, engine: Engine, allowance: Allowance) -> None:
-        self._package = package
         self._allowance = allowance
         self._engine = engine
         self._manifest = package.manifest
         self._device = device_for(package.manifest, engine.device)
         self._sessions: dict[str, Session] = {}
         self._queues: dict[str, list[weakref.ref[Batcher]]] = {}
-        self._golden = self._read_golden()
+        self._golden = self._read_golden(package)
 
-    def run(self) -> LiveModel:
+    def run(self, package: Package) -> LiveModel:
+        """Make the live model; what opens graphs later keeps this object, and so no files."""
         manifest, engine = self._manifest, self._engine
         labels = (manifest.name, str(manifest.version))
-        graphs = make_graphs(self._package)
-        served = served_graphs(self._package, graphs, engine.join_max_bytes)
-        everything = served.pop(operations.INFER, None)
-        for operation, graph in served.items():
-            self._sessions[operation] = engine.make_session(graph, self._device)
+        later, encoder_layers = self._open(package)
+        give_back_memory()  # the graphs; others will want as much before this model is measured
         self._check_golden()
-        packaged = self._read_calibration()
-        chosen, calibration = self._stored_calibration() or (None, packaged)
+        packaged = self._read_calibration(package)
+        chosen, calibration = self._stored_calibration(package) or (None, packaged)
         rule = choose_rule(calibration)
         model = Autoencoder(
             signature_of(manifest),
@@ -287,8 +288,8 @@ class _Assembly:
                 name: self._batcher(name, session, self._operation_metrics(name))
                 for name, session in self._sessions.items()
             },
-            later=self._openers(graphs, everything),
-            encoder_layers=graphs.encoder_layers,
+            later=later,
+            encoder_layers=encoder_layers,
         )
         nodes = {name: dict(session.nodes) for name, session in self._sessions.items()}
         provider = next(iter(self._sessions.values())).provider
@@ -305,7 +306,7 @@ class _Assembly:
             calibration=calibration,
             calibration_set=chosen,
             packaged=packaged,
-            model_sha256=self._package.model_sha256,
+            model_sha256=package.model_sha256,
             default_rule=rule,
             device=self._device,
             provider=provider,
@@ -317,16 +318,25 @@ class _Assembly:
             decoder_metrics=engine.metrics.operation(*labels, operations.INFER, part="decoder"),
         )
 
+    def _open(self, package: Package) -> tuple[dict[str, MakeBatcher], tuple[str, ...]]:
+        """Open the sessions, say how others are opened later, and let go of the graphs."""
+        graphs = make_graphs(package)
+        most = self._engine.join_max_bytes
+        for operation, graph in opened_graphs(package, graphs, most).items():
+            self._sessions[operation] = self._engine.make_session(graph, self._device)
+        has_everything = is_joined(package, graphs, most)
+        return self._openers(graphs, has_everything=has_everything), graphs.encoder_layers
+
     def undo(self) -> None:
         for session in self._sessions.values():
             session.close()
         self._engine.metrics.remove(self._manifest.name, str(self._manifest.version))
 
-    def _openers(self, graphs: Graphs, everything: bytes | None) -> dict[str, MakeBatcher]:
+    def _openers(self, graphs: Graphs, *, has_everything: bool) -> dict[str, MakeBatcher]:
         """Say how to open what is not open from the start, by the names of the queues."""
         openers: dict[str, MakeBatcher] = {}
-        if everything is not None:
-            openers[operations.INFER] = self._opener(operations.INFER, lambda: everything)
+        if graphs.cut_everything is not None and has_everything:
+            openers[operations.INFER] = self._opener(operations.INFER, graphs.cut_everything)
         if graphs.cut_layers is None:
             return openers
         alone = {operations.of_layer(name): (name,) for name in self._manifest.layers}
@@ -415,8 +425,9 @@ class _Assembly:
         elements = sample.size // len(sample)
         # a GPU library tunes itself to every new shape, so each has to have been seen
         is_cuda = self._device.kind == "cuda"
+        clock = thread_time if self._device.is_the_callers else perf_counter
         with self._allowance.turn(self._engine.measuring):
-            return measure_cost(run, sizes, row_elements=elements, thorough=is_cuda)
+            return measure_cost(run, sizes, row_elements=elements, thorough=is_cuda, clock=clock)
 
     def _served(self, session: Session) -> Run:
         return served_run(session, self._manifest, self._allowance.stop)
@@ -429,9 +440,9 @@ class _Assembly:
             return _plain_row(self._manifest.code or self._manifest.input)
         return _plain_row(self._manifest.input) if self._golden is None else self._golden.rows
 
-    def _read_golden(self) -> GoldenRows | None:
+    def _read_golden(self, package: Package) -> GoldenRows | None:
         golden = self._manifest.golden
-        return None if golden is None else read_golden_rows(self._package.files[golden.file])
+        return None if golden is None else read_golden_rows(package.files[golden.file])
 
     def _check_golden(self) -> None:
         """See that every session still gives the stored answers."""
@@ -452,7 +463,7 @@ class _Assembly:
                         f"'{operation}' does not give the answers stored with the golden rows"
                     )
 
-    def _stored_calibration(self) -> tuple[CalibrationSet, Calibration] | None:
+    def _stored_calibration(self, package: Package) -> tuple[CalibrationSet, Calibration] | None:
         """Read the calibration that was activated in the state folder, if one was for this model.
 
         Raises:
@@ -465,7 +476,7 @@ class _Assembly:
         chosen = active_calibration(folder)
         if chosen is None:
             return None
-        if chosen.model_sha256 != self._package.model_sha256:
+        if chosen.model_sha256 != package.model_sha256:
             logger.warning(
                 "calibration %s/%d of %s belongs to other weights and is passed over",
                 *(chosen.name, chosen.version, location),
@@ -473,12 +484,12 @@ class _Assembly:
             return None
         return chosen, load_calibration(folder, chosen)
 
-    def _read_calibration(self) -> Calibration | None:
+    def _read_calibration(self, package: Package) -> Calibration | None:
         facts = self._manifest.calibration
         if facts is None or not self._manifest.reconstructs:
             return None
-        calibration = read_calibration(self._package.files[facts.file])
-        if calibration.model_sha256 != self._package.model_sha256:
+        calibration = read_calibration(package.files[facts.file])
+        if calibration.model_sha256 != package.model_sha256:
             raise PackageError("the calibration belongs to another model")
         return calibration
 

@@ -47,20 +47,32 @@ def is_large(package: Package, join_max_bytes: int = JOIN_MAX_BYTES) -> bool:
     return sum(len(package.files[name]) for name in package.manifest.graphs.names) > join_max_bytes
 
 
+def is_joined(package: Package, graphs: Graphs, join_max_bytes: int = JOIN_MAX_BYTES) -> bool:
+    """Whether each operation has a graph of its own, and all outputs together one as well."""
+    return graphs.decode is None or not is_large(package, join_max_bytes)
+
+
+def opened_graphs(
+    package: Package, graphs: Graphs, join_max_bytes: int = JOIN_MAX_BYTES
+) -> dict[str, bytes]:
+    """Choose the graphs that have a session from the start, by operation."""
+    wanted = {operations.ENCODE: graphs.encode, operations.DECODE: graphs.decode}
+    if is_joined(package, graphs, join_max_bytes):
+        wanted |= {
+            operations.RECONSTRUCT: graphs.reconstruct,
+            operations.ANOMALY_SCORE: graphs.score,
+        }
+    return {name: graph for name, graph in wanted.items() if graph is not None}
+
+
 def served_graphs(
     package: Package, graphs: Graphs, join_max_bytes: int = JOIN_MAX_BYTES
 ) -> dict[str, bytes]:
-    """Choose the graphs that get a session of their own, by operation."""
-    wanted = {
-        operations.ENCODE: graphs.encode,
-        operations.DECODE: graphs.decode,
-        operations.RECONSTRUCT: graphs.reconstruct,
-        operations.ANOMALY_SCORE: graphs.score,
-        operations.INFER: graphs.everything,
-    }
-    if is_large(package, join_max_bytes) and graphs.decode is not None:
-        wanted = {name: wanted[name] for name in (operations.ENCODE, operations.DECODE)}
-    return {name: graph for name, graph in wanted.items() if graph is not None}
+    """Choose the graphs that get a session of their own, from the start or later, by operation."""
+    opened = opened_graphs(package, graphs, join_max_bytes)
+    if graphs.cut_everything is None or not is_joined(package, graphs, join_max_bytes):
+        return opened
+    return {**opened, operations.INFER: graphs.cut_everything()}
 
 
 def served_run(session: Session, manifest: Manifest, stop: Stop | None = None) -> Run:

@@ -80,11 +80,12 @@ def answers(package: Package, rows: Rows) -> dict[str, Rows]:
     graphs = make_graphs(package)
     further = package.manifest.further_outputs
     given: dict[str, Rows] = {}
-    if graphs.everything is not None:
+    everything = graphs.everything
+    if everything is not None:
         made = {CODE: graphs.encode, RECONSTRUCTION: graphs.reconstruct, SCORE: graphs.score}
         names = [name for name, data in made.items() if data]
-        given = _run(package, graphs.everything, names, rows)
-    if graphs.everything is None or further:
+        given = _run(package, everything, names, rows)
+    if everything is None or further:
         given = _run(package, graphs.encode, [CODE, *further], rows) | given
     if SCORE in given and graphs.decode is not None and is_large(package):
         # the server runs the graphs of such a model in turn, and scores outside them

@@ -14,9 +14,9 @@ from typing import Final, NamedTuple
 import numpy as np
 
 REPEATS: Final = 3
-# a run this long is not repeated: a disturbance is small beside it
-LONG_RUN_S: Final = 0.02
-# after a run this long, larger batches are taken to cost in proportion
+# a run that was repeated for so long is repeated no more: all models wait for it at load
+ENOUGH_S: Final = 0.5e-3
+# a run this long is not repeated, and after it larger batches are taken to cost in proportion
 LAST_RUN_S: Final = 0.1
 
 # a batch is saturated when so many doublings together win less than this factor of speed
@@ -127,38 +127,52 @@ def measure_cost(
     *,
     row_elements: int = 0,
     thorough: bool = False,
+    clock: Callable[[], float] = perf_counter,
 ) -> CostModel:
-    """Time *run* at each batch size, after one run that does not count.
+    """Time *run* at each batch size.
 
-    The shortest of three: a disturbance only ever makes a run longer. Long runs are made once,
-    and after two sizes none once one is very long, so that a slow model too is up in seconds.
-    Nor are larger batches tried once two doublings have won nothing.
+    The shortest of four, the first of which warms up: a disturbance only ever makes a run longer.
+    Of long runs two are enough, and one of a very long one; after two sizes none is made once one
+    is very long, so that a slow model too is up in seconds. Nor are larger batches tried once two
+    doublings have won nothing, or a useful batch has been tried.
 
     Args:
         run: Makes a run of so many rows.
         sizes: Batch sizes in ascending order.
         row_elements: Elements of a row, where rows of other sizes may come.
         thorough: Make a run of every size, however long, where each must be warmed up.
+        clock: Gives seconds. While other models load, that of the thread alone is not disturbed;
+            it is good for runs that use no other thread and no device.
     """
     seconds: list[float] = []
     for size in sizes:
-        first = _timed(run, size)
-        is_long = first > LONG_RUN_S
-        seconds.append(first if is_long else min(_timed(run, size) for _ in range(REPEATS)))
-        if not thorough and _is_enough(sizes, seconds, first):
+        seconds.append(_shortest(run, size, clock))
+        if not thorough and _is_enough(CostModel(tuple(sizes[: len(seconds)]), tuple(seconds))):
             break
     return CostModel(tuple(sizes[: len(seconds)]), tuple(seconds), row_elements)
 
 
-def _is_enough(sizes: Sequence[int], seconds: Sequence[float], last_run_s: float) -> bool:
+def _shortest(run: Callable[[int], object], size: int, clock: Callable[[], float]) -> float:
+    """Give the shortest of some runs of one size: four, or fewer where they take long."""
+    first = _timed(run, size, clock)
+    if first > LAST_RUN_S:
+        return first
+    times: list[float] = []
+    while len(times) < REPEATS and sum(times) < ENOUGH_S:
+        times.append(_timed(run, size, clock))
+    return min(first, *times)
+
+
+def _is_enough(cost: CostModel) -> bool:
     """Whether measuring still larger batches would teach nothing, or take too long."""
-    number = len(seconds)
-    if number > 1 and last_run_s > LAST_RUN_S:
+    rows, seconds = cost.rows, cost.seconds
+    if len(rows) > 1 and seconds[-1] > LAST_RUN_S:
         return True
-    if number <= SATURATED_AFTER:
+    if len(rows) <= SATURATED_AFTER:
         return False
-    before = number - 1 - SATURATED_AFTER
-    return sizes[number - 1] / seconds[-1] < WINS_NOTHING * sizes[before] / seconds[before]
+    before = -1 - SATURATED_AFTER
+    has_won = rows[-1] / seconds[-1] >= WINS_NOTHING * rows[before] / seconds[before]
+    return not has_won or rows[-1] >= cost.useful_rows
 
 
 def batch_sizes(largest: int) -> list[int]:
@@ -167,7 +181,7 @@ def batch_sizes(largest: int) -> list[int]:
     return [*sizes, largest]
 
 
-def _timed(run: Callable[[int], object], size: int) -> float:
-    started = perf_counter()
+def _timed(run: Callable[[int], object], size: int, clock: Callable[[], float]) -> float:
+    started = clock()
     run(size)
-    return perf_counter() - started
+    return clock() - started

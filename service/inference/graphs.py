@@ -25,7 +25,7 @@ from onnx import (
 )
 
 from service.errors import PackageError
-from service.inference.cutting import extract
+from service.inference.cutting import extract, extract_from
 from service.inference.dataflow import all_nodes, bodies, needs, tensors
 from service.inference.failures import unknown_operator
 from service.inference.inner import (
@@ -57,9 +57,9 @@ class Graphs:
         decode: ``code`` -> ``reconstruction``.
         reconstruct: ``input`` -> ``reconstruction``.
         score: ``input`` -> ``score``, so that one float a row leaves the device.
-        everything: ``input`` -> all of ``code``, ``reconstruction`` and ``score`` that exist.
-        cut_layers: Makes the graph ``input`` -> layers, of their names. Not made before somebody
-            asks: each holds the weights again, and few of many layers are ever asked for.
+        cut_everything: Makes *everything*.
+        cut_layers: Makes the graph ``input`` -> layers, of their names. Neither is made before
+            somebody asks: each holds the weights again, and few are ever asked for.
         encoder_layers: The layers of the encoder's side.
     """
 
@@ -67,9 +67,14 @@ class Graphs:
     decode: bytes | None = None
     reconstruct: bytes | None = None
     score: bytes | None = None
-    everything: bytes | None = None
+    cut_everything: Callable[[], bytes] | None = None
     cut_layers: Callable[[Sequence[str]], bytes] | None = None
     encoder_layers: tuple[str, ...] = ()
+
+    @property
+    def everything(self) -> bytes | None:
+        """The graph ``input`` -> all of ``code``, ``reconstruction`` and ``score`` that exist."""
+        return None if self.cut_everything is None else self.cut_everything()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +184,8 @@ def _load(data: bytes, part: str) -> ModelProto:
     except DecodeError as error:
         raise PackageError(f"the {part} is not an ONNX file") from error
     # functions of two files cannot share a graph, and the opset converter forgets them
-    model = onnx.inliner.inline_local_functions(model)
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
     if any(onnx.external_data_helper.uses_external_data(t) for t in tensors(model.graph)):
         raise PackageError(f"the {part} keeps its weights in another file; fold them in")
     model = _upgrade(model, max(_opset(model), MIN_OPSET))
@@ -264,24 +270,27 @@ def _cut(whole: ModelProto, signature: Signature) -> Graphs:
     ]:
         if name == INPUT or name in outputs:
             _expect(whole, name, spec)
-    graphs = _with_layers(whole, signature) if signature.layers else Graphs()
+    has_decoder = CODE in outputs and INPUT not in needs(whole.graph, [RECONSTRUCTION], stop=CODE)
+    has_score = signature.reconstructs and RECONSTRUCTION in outputs
+    if has_score:
+        _add_score(whole, signature.input.width)
+    kept = whole.SerializeToString()
+    graphs = _with_layers(whole, kept, signature) if signature.layers else Graphs()
     if CODE in outputs:
         further = [FURTHER + name for name in signature.further]
         graphs = replace(graphs, encode=extract(whole, INPUT, [CODE, *further]))
     if RECONSTRUCTION not in outputs:
         return graphs
-    has_decoder = CODE in outputs and INPUT not in needs(whole.graph, [RECONSTRUCTION], stop=CODE)
-    scored = _with_score(whole, signature.input.width) if signature.reconstructs else whole
     return replace(
         graphs,
         decode=extract(whole, CODE, [RECONSTRUCTION]) if has_decoder else None,
         reconstruct=extract(whole, INPUT, [RECONSTRUCTION]),
-        score=extract(scored, INPUT, [SCORE]) if signature.reconstructs else None,
-        everything=extract(scored, INPUT, _outputs(scored)),
+        score=extract(whole, INPUT, [SCORE]) if has_score else None,
+        cut_everything=partial(extract_from, kept, INPUT, _outputs(whole)),
     )
 
 
-def _with_layers(whole: ModelProto, signature: Signature) -> Graphs:
+def _with_layers(whole: ModelProto, kept: bytes, signature: Signature) -> Graphs:
     encoding = needs(whole.graph, [CODE], stop=INPUT)
 
     def leads_to_code(layer: str) -> bool:
@@ -292,11 +301,11 @@ def _with_layers(whole: ModelProto, signature: Signature) -> Graphs:
         for name, inner in signature.layers.items()
         if inner.part == "encoder" or leads_to_code(LAYER + name)
     ]
-    return Graphs(cut_layers=partial(_cut_layers, whole), encoder_layers=tuple(encoder_side))
+    return Graphs(cut_layers=partial(_cut_layers, kept), encoder_layers=tuple(encoder_side))
 
 
-def _cut_layers(whole: ModelProto, names: Sequence[str]) -> bytes:
-    return extract(whole, INPUT, [LAYER + name for name in names])
+def _cut_layers(kept: bytes, names: Sequence[str]) -> bytes:
+    return extract_from(kept, INPUT, [LAYER + name for name in names])
 
 
 def _outputs(model: ModelProto) -> list[str]:
@@ -304,11 +313,9 @@ def _outputs(model: ModelProto) -> list[str]:
     return [name for name in (CODE, RECONSTRUCTION, SCORE) if name in found]
 
 
-def _with_score(model: ModelProto, width: Width) -> ModelProto:
+def _add_score(model: ModelProto, width: Width) -> None:
     """Append the mean squared error of every row, as ``service.scoring.measures`` defines it."""
-    scored = ModelProto()
-    scored.CopyFrom(model)
-    graph = scored.graph
+    graph = model.graph
     constants = {
         "width": np.asarray(width, np.float32),
         "flat": np.array([0, -1]),
@@ -331,7 +338,6 @@ def _with_score(model: ModelProto, width: Width) -> ModelProto:
     for operator, inputs, output, attributes in steps:
         graph.node.append(helper.make_node(operator, inputs, [output], **attributes))
     graph.output.append(helper.make_tensor_value_info(SCORE, TensorProto.FLOAT, ["batch"]))
-    return scored
 
 
 def _expect(model: ModelProto, name: str, spec: TensorSpec | None) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Final
 
 import onnx
@@ -15,6 +16,9 @@ from service.specs import TensorSpec
 # no tensor of a file can have these names: there they begin with the name of the file's part
 LAYER: Final = "layer/"
 FURTHER: Final = "further/"
+
+# no shape, axes or sizes that a node is given as a constant have more elements
+_SHAPE_MAX: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +45,29 @@ def tensor_types(model: ModelProto) -> dict[str, ValueInfoProto]:
 
     What the file itself says comes last: inference does not know every operator.
     """
-    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    graph = onnx.shape_inference.infer_shapes(_without_weights(model), data_prop=True).graph
     values = [*graph.value_info, *graph.output, *model.graph.value_info]
     return {value.name: value for value in values}
+
+
+def _without_weights(model: ModelProto) -> ModelProto:
+    """Give what shape inference looks at: of a large constant that is its type alone."""
+    made = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph = made.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    graph.value_info.extend(model.graph.value_info)
+    graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    for tensor in model.graph.initializer:
+        if prod(tensor.dims) <= _SHAPE_MAX:
+            graph.initializer.append(tensor)
+        else:
+            graph.input.append(
+                helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+    return made
 
 
 def expose(model: ModelProto, part: str, wanted: Mapping[str, Inner]) -> None:

@@ -78,6 +78,11 @@ class Device:
         return CPU_PROVIDER if self.kind == "cpu" else CUDA_PROVIDER
 
     @property
+    def is_the_callers(self) -> bool:
+        """Whether the thread that asks for a run is the only one that computes it."""
+        return self.kind == "cpu" and self.options.intra_op_threads == 1
+
+    @property
     def providers(self) -> list[str | tuple[str, dict[str, Any]]]:
         """What ONNX Runtime is told, best first."""
         if self.kind == "cpu":
@@ -159,7 +164,7 @@ def device_fault(device: Device) -> str | None:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = ort.InferenceSession(
-            _doubling(), options, providers=device.providers[:1], enable_fallback=0
+            doubling(), options, providers=device.providers[:1], enable_fallback=0
         )
         answer = session.run(None, {"x": np.ones((1, 1), np.float32)})[0]
     except Exception as error:  # noqa: BLE001 - whatever it is, it is why it does not work
@@ -167,7 +172,8 @@ def device_fault(device: Device) -> str | None:
     return None if answer[0, 0] == np.float32(2.0) else "a tiny graph gave a wrong answer"
 
 
-def _doubling() -> bytes:
+def doubling() -> bytes:
+    """Make a graph with next to nothing in it, from ``x`` to ``y``."""
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1]) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "g", ends[:1], ends[1:])
     opset = [helper.make_opsetid("", 18)]

@@ -16,6 +16,7 @@ from service.errors import (
     HourglassError,
     PackageError,
 )
+from service.inference.arena import share_arena
 from service.inference.buffers import Buffers
 from service.inference.failures import translated, unknown_operator
 from service.inference.graphs import has_control_flow
@@ -134,8 +135,10 @@ class OrtSession:
         # spinning doubles the CPU a request costs and wins nothing while HTTP shares the cores
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        if device.kind == "cpu":
+            share_arena(options)
         try:
-            return ort.InferenceSession(
+            session = ort.InferenceSession(
                 graph,
                 options,
                 providers=device.providers,
@@ -144,6 +147,9 @@ class OrtSession:
             )
         except Exception as error:
             raise self._refusal(error) from error
+        # kept by its Python side for the fallback that is off: the weights a second time
+        session._model_bytes = None  # noqa: SLF001
+        return session
 
     def _refusal(self, error: Exception) -> HourglassError:
         """Say why the graph was not opened."""

@@ -8,12 +8,12 @@ import onnx
 import onnx.inliner
 import onnxruntime as ort
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from service.assembly import Engine, assemble
 from service.errors import DeviceLostError, PackageError, UnavailableError
 from service.inference.graphs import Signature, from_pair, from_whole
-from service.inference.inner import Inner
+from service.inference.inner import Inner, tensor_types
 from service.inference.operations import ENCODE, LAYERS, of_layer
 from service.inference.providers import Device
 from service.inference.session import OrtSession
@@ -393,3 +393,17 @@ class TestGoldenRows:
         )
 
         assert ENCODE in live.autoencoder.operations
+
+
+def test_types_are_found_behind_weights_whose_values_nobody_needs_for_that():
+    model = onnx.load_model_from_string(tiny.mixing(64, 32)[0])
+    shaped = helper.make_node("Reshape", [model.graph.output[0].name, "shape"], ["folded"])
+    shape = numpy_helper.from_array(np.array([-1, 4, 8]), "shape")
+    model.graph.node.append(shaped)
+    model.graph.initializer.append(shape)
+    before = model.SerializeToString()
+
+    axes = tensor_types(model)["folded"].type.tensor_type.shape.dim
+
+    assert [axis.dim_value for axis in axes][1:] == [4, 8]
+    assert model.SerializeToString() == before

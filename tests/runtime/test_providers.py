@@ -13,10 +13,10 @@ from service.inference.providers import (
     CUDA_PROVIDER,
     Device,
     DeviceOptions,
-    _doubling,
     choose_device,
     cuda_fault,
     device_fault,
+    doubling,
 )
 from service.inference.session import OrtSession
 from service.specs import TensorSpec
@@ -125,7 +125,7 @@ def test_a_trial_that_fails_says_why_in_one_line():
 
 
 def test_the_graph_of_the_trial_doubles():
-    (answer,) = OrtSession(_doubling(), Device()).run(np.ones((1, 1), np.float32))
+    (answer,) = OrtSession(doubling(), Device()).run(np.ones((1, 1), np.float32))
 
     assert answer.tolist() == [[2.0]]
 

@@ -1,4 +1,5 @@
 import logging
+import sys
 import threading
 
 import numpy as np
@@ -244,3 +245,19 @@ def test_the_runtime_is_told_how_many_threads_may_share_a_run():
 
     options: ort.SessionOptions = session._session.get_session_options()
     assert options.intra_op_num_threads == 2
+
+
+def test_sessions_on_the_cpu_share_an_arena():
+    options: ort.SessionOptions = keeping()._session.get_session_options()
+
+    assert options.get_session_config_entry("session.use_env_allocators") == "1"
+
+
+def test_an_open_session_does_not_keep_the_bytes_of_its_graph():
+    graph = tiny.keeping(4, 2)[0]
+    before = sys.getrefcount(graph)
+
+    session = OrtSession(graph, Device())
+
+    assert sys.getrefcount(graph) == before
+    assert session.run(ROWS)

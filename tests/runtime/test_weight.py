@@ -131,6 +131,29 @@ async def test_what_was_read_from_its_files_goes_with_a_version(tmp_path, engine
     assert gone() is None
 
 
+class Files(dict[str, bytes]):
+    """A package's files that can be watched."""
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("write", [tiny.write_tabular, tiny.write_layered], ids=["plain", "layers"])
+async def test_the_files_of_a_package_are_gone_once_it_is_live_and_all_it_does_still_works(
+    tmp_path, engine, write
+):
+    package = read_package(write(tmp_path))
+    files = Files(package.files)
+    held = weakref.ref(files)
+    package = replace(package, files=files)
+    del files
+
+    live = assemble(package, engine)
+    del package
+    gc.collect()
+
+    assert held() is None
+    await use(live)
+
+
 @pytest.mark.anyio
 @on_glibc
 async def test_a_registry_that_is_closed_has_given_back_what_it_can(engine):

@@ -76,12 +76,74 @@ def busy(runs, seconds):
     return run
 
 
-def test_a_long_run_is_not_repeated():
-    runs: list[int] = []
+class Clock:
+    """Time that passes in runs alone, as much as each is said to take."""
 
-    measure_cost(busy(runs, 0.03), [1, 4])
+    def __init__(self, *seconds):
+        self._left = list(seconds)
+        self._now = 0.0
+        self.sizes: list[int] = []
 
-    assert runs == [1, 4]
+    def run(self, size):
+        self.sizes.append(size)
+        self._now += self._left.pop(0) if len(self._left) > 1 else self._left[0]
+
+    def __call__(self):
+        return self._now
+
+
+def test_the_shortest_run_counts_the_first_included():
+    clock = Clock(2e-5, 5e-5, 3e-5, 4e-5)
+
+    assert measure_cost(clock.run, [1], clock=clock).seconds == pytest.approx((2e-5,))
+
+
+def test_a_disturbed_first_run_costs_nothing_but_its_time():
+    clock = Clock(0.09, 3e-5)
+
+    cost = measure_cost(clock.run, [1], clock=clock)
+
+    assert clock.sizes == [1] * 4
+    assert cost.seconds == pytest.approx((3e-5,))
+
+
+def test_a_long_run_is_repeated_once_and_one_of_a_third_of_a_millisecond_twice():
+    clock = Clock(3e-4, 3e-4, 3e-4, 0.03)
+
+    measure_cost(clock.run, [1, 4], clock=clock)
+
+    assert clock.sizes == [1] * 3 + [4] * 2
+
+
+def test_a_very_long_run_is_not_repeated():
+    clock = Clock(0.11)
+
+    measure_cost(clock.run, [1, 4], clock=clock)
+
+    assert clock.sizes == [1, 4]
+
+
+def test_once_a_useful_batch_was_measured_no_larger_one_is_tried():
+    clock = Clock(1.0)
+
+    def run(size):
+        clock._left = [1e-3 + 1e-4 * size]  # useful are 104 rows
+        clock.run(size)
+
+    cost = measure_cost(run, [1, 2, 4, 64, 128, 256, 512], clock=clock)
+
+    assert cost.useful_rows == 104
+    assert cost.rows == (1, 2, 4, 64, 128)
+
+
+def test_where_every_size_must_be_warmed_up_the_useful_batch_is_not_the_last():
+    clock = Clock(1.0)
+
+    def run(size):
+        clock._left = [1e-3 * size]
+        clock.run(size)
+
+    assert measure_cost(run, [1, 2, 4, 8, 16], thorough=True, clock=clock).rows[-1] == 16
 
 
 def test_after_a_very_long_run_larger_batches_are_taken_in_proportion():

@@ -47,8 +47,9 @@ RECIPE = Recipe(
     network=network,
     stages=(
         Stage(Schedule(epochs=4, batch_rows=64, learning_rate=2e-3), Objective(noise=NOISE)),
-        # a second fall of the learning rate from as high, for it had not come to an end
+        # the learning rate falls twice more from as high, for it had not come to an end
         Stage(Schedule(epochs=8, batch_rows=64, learning_rate=2e-3), Objective(noise=NOISE)),
+        Stage(Schedule(epochs=6, batch_rows=64, learning_rate=2e-3), Objective(noise=NOISE)),
     ),
     hold_out=HOLD_OUT,
     # edges and strokes need not be learned again; what lies between them is new

@@ -42,8 +42,10 @@ def with_squared_error(recipe: Recipe) -> Recipe:
 
 CODE_2 = recipe(2, (256, 128, 64), Schedule(epochs=35, batch_rows=128, learning_rate=2e-3))
 
+# the learning rate falls and rises again: each fall ends lower than one of their joint length
 TWENTY = Schedule(epochs=20, batch_rows=128, learning_rate=2e-3)
-CODE_16 = recipe(16, (256, 128), TWENTY, replace(TWENTY, learning_rate=1.5e-3))
+AGAIN = replace(TWENTY, learning_rate=1.5e-3)
+CODE_16 = recipe(16, (256, 128), TWENTY, AGAIN, AGAIN)
 CODE_16 = replace(
     CODE_16,
     rivals={"squared error as the loss": with_squared_error(CODE_16)},
@@ -51,6 +53,6 @@ CODE_16 = replace(
 )
 
 THIRTY = Schedule(epochs=30, batch_rows=128, learning_rate=2e-3)
-CODE_32 = recipe(32, (256, 128), THIRTY, THIRTY)
+CODE_32 = recipe(32, (256, 128), THIRTY, THIRTY, replace(THIRTY, epochs=20, learning_rate=1.5e-3))
 
 RECIPES = [CODE_2, CODE_16, CODE_32]

@@ -47,6 +47,8 @@ SCORE: Final = "score"
 # ReduceMean takes its axes as an input from here on, and every graph is brought up to it
 MIN_OPSET: Final = 18
 
+ALIGNED: Final = 16  # float32 values of the widest vectors
+
 
 @dataclass(frozen=True, slots=True)
 class Graphs:
@@ -271,7 +273,9 @@ def _cut(whole: ModelProto, signature: Signature) -> Graphs:
     if RECONSTRUCTION not in outputs:
         return graphs
     has_decoder = CODE in outputs and INPUT not in needs(whole.graph, [RECONSTRUCTION], stop=CODE)
-    scored = _with_score(whole, signature.input.width) if signature.reconstructs else whole
+    spec = signature.input
+    features = spec.size if spec.is_fixed else None
+    scored = _with_score(whole, spec.width, features) if signature.reconstructs else whole
     return replace(
         graphs,
         decode=extract(whole, CODE, [RECONSTRUCTION]) if has_decoder else None,
@@ -304,7 +308,7 @@ def _outputs(model: ModelProto) -> list[str]:
     return [name for name in (CODE, RECONSTRUCTION, SCORE) if name in found]
 
 
-def _with_score(model: ModelProto, width: Width) -> ModelProto:
+def _with_score(model: ModelProto, width: Width, features: int | None) -> ModelProto:
     """Append the mean squared error of every row, as ``service.scoring.measures`` defines it."""
     scored = ModelProto()
     scored.CopyFrom(model)
@@ -314,6 +318,9 @@ def _with_score(model: ModelProto, width: Width) -> ModelProto:
         "flat": np.array([0, -1]),
         "axes": np.array([1]),
     }
+    if features is not None and features % ALIGNED:
+        constants["padding"] = np.array([0, 0, 0, -features % ALIGNED])
+        constants["count"] = np.array(features, np.float32)
     graph.initializer.extend(
         numpy_helper.from_array(np.asarray(value), f"{SCORE}/{name}")
         for name, value in constants.items()
@@ -326,12 +333,27 @@ def _with_score(model: ModelProto, width: Width) -> ModelProto:
         ("Div", ["score/difference", "score/width"], "score/relative", {}),
         ("Mul", ["score/relative", "score/relative"], "score/squared", {}),
         ("Reshape", ["score/squared", "score/flat"], "score/features", {}),
-        ("ReduceMean", ["score/features", "score/axes"], SCORE, {"keepdims": 0}),
+        *_mean_of_rows(features),
     ]
     for operator, inputs, output, attributes in steps:
         graph.node.append(helper.make_node(operator, inputs, [output], **attributes))
     graph.output.append(helper.make_tensor_value_info(SCORE, TensorProto.FLOAT, ["batch"]))
     return scored
+
+
+def _mean_of_rows(features: int | None) -> list[tuple[str, list[str], str, dict[str, Any]]]:
+    """Give the nodes that make a mean of every row, with the same bits wherever the row lies.
+
+    ONNX Runtime adds up from one boundary of vectors in memory to the next, so that the order of
+    a sum follows from where its row begins. Zeros fill rows up until all begin at a boundary.
+    """
+    if features is None or not features % ALIGNED:
+        return [("ReduceMean", ["score/features", "score/axes"], SCORE, {"keepdims": 0})]
+    return [
+        ("Pad", ["score/features", "score/padding"], "score/padded", {}),
+        ("ReduceSum", ["score/padded", "score/axes"], "score/sum", {"keepdims": 0}),
+        ("Div", ["score/sum", "score/count"], SCORE, {}),
+    ]
 
 
 def _expect(model: ModelProto, name: str, spec: TensorSpec | None) -> None:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
-DATA ?= data/mnist
+DATA ?=
 MODEL ?= mnist-conv
 ARGS ?=
 ENGINE ?= docker
@@ -13,7 +13,7 @@ DETECTION := .venv-detection
 TABLES ?= data/adbench
 SECONDS ?= 30
 
-.PHONY: serve test check format schema cover fuzz interop train evaluate zoo bench detection slow-clients image image-check lock clean help
+.PHONY: serve test check format schema cover fuzz interop train smoke-train evaluate zoo bench detection slow-clients image image-check lock clean help
 .DEFAULT_GOAL := help
 
 help:           ## list the targets
@@ -49,11 +49,14 @@ fuzz: $(FUZZ)/fuzz.stamp  ## let a fuzzer invent what clients send, SECONDS=30 f
 interop: $(VENV)/dev.stamp  ## the service with the clients of others and models exported by others' frameworks, in environments of their own; ARGS="triton torch" for some
 	$(BIN)/python -m tests.interop $(ARGS)
 
-train: $(VENV)/train.stamp  ## train, export, calibrate and measure a model: MODEL=mnist-conv DATA=data/mnist
-	$(BIN)/python -m training $(MODEL) --data $(DATA) $(if $(PHOTOGRAPHS),--photographs $(PHOTOGRAPHS)) $(ARGS)
+train: $(VENV)/train.stamp  ## train, export, calibrate and measure a model: MODEL=mnist-conv, DATA=FOLDER of its data set
+	$(BIN)/python -m training $(MODEL) $(if $(DATA),--data $(DATA)) $(if $(PHOTOGRAPHS),--photographs $(PHOTOGRAPHS)) $(ARGS)
 
-evaluate: $(VENV)/serve.stamp  ## recompute every figure of the model cards through a running service and compare: DATA=data/mnist
-	$(BIN)/python -m training.evaluate --data $(DATA) $(ARGS)
+smoke-train: $(VENV)/train.stamp $(VENV)/dev.stamp  ## every test of the recipes, with PyTorch: the last one trains, exports, serves and asks a model
+	$(BIN)/python -m pytest tests/training $(ARGS)
+
+evaluate: $(VENV)/serve.stamp  ## recompute every figure of the model cards through a running service and compare: DATA=data/mnist TABLES=data/adbench
+	$(BIN)/python -m training.evaluate --data $(or $(DATA),data/mnist) --tables $(TABLES) $(ARGS)
 
 zoo: $(VENV)/serve.stamp  ## write docs/zoo.md anew from the model cards
 	$(BIN)/python -m training.zoo
@@ -62,7 +65,7 @@ bench: $(VENV)/serve.stamp  ## measure the service beside others, about 22 minut
 	$(BIN)/python -m benchmarks $(ARGS)
 
 detection: $(DETECTION)/detection.stamp  ## how well anomalies are found beside other detectors, about an hour: TABLES=data/adbench DATA=data/mnist
-	OMP_NUM_THREADS=1 $(DETECTION)/bin/python -m benchmarks.detection --tables $(TABLES) --digits $(DATA) $(ARGS)
+	OMP_NUM_THREADS=1 $(DETECTION)/bin/python -m benchmarks.detection --tables $(TABLES) --digits $(or $(DATA),data/mnist) $(ARGS)
 
 slow-clients: $(VENV)/serve.stamp  ## attack a server with 500 slow clients of each kind and look at the others, 4 minutes; needs slowhttptest
 	$(BIN)/python -m benchmarks.slow_clients $(ARGS)

@@ -11,18 +11,20 @@ import argparse
 from pathlib import Path
 
 from training.checkpoint import Checkpoint, read_checkpoint
-from training.data import mnist
 from training.pipeline import Conditions, make_package, train
 from training.recipe import Recipe
 from training.recipes import (
+    mnist_anomaly,
     mnist_cluster,
     mnist_conv,
     mnist_denoise,
     mnist_dense,
     mnist_sparse,
     mnist_transfer,
+    shuttle,
 )
-from training.rows import RowSets, gather
+from training.rows import RowSets
+from training.sources import source_of
 
 RECIPES = {
     recipe.name: recipe
@@ -33,6 +35,8 @@ RECIPES = {
         mnist_denoise.RECIPE,
         mnist_cluster.RECIPE,
         mnist_transfer.RECIPE,
+        mnist_anomaly.RECIPE,
+        shuttle.RECIPE,
     ]
 }
 
@@ -40,11 +44,12 @@ RECIPES = {
 def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     recipe = RECIPES[options.model]
-    rows = gather(
+    source = source_of(recipe)
+    rows = source.gather(
         recipe.hold_out,
-        options.data,
+        options.data or source.folder,
         train_rows=recipe.train_rows,
-        source=options.source,
+        address=options.source,
         photographs=options.photographs,
     )
     checkpoint = _checkpoint(recipe, rows, options)
@@ -78,11 +83,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("model", choices=sorted(RECIPES))
     add = parser.add_argument
-    add("--data", type=Path, default=Path("data/mnist"), help="folder of the data set's files")
-    add("--source", default=mnist.SOURCE, help="where missing files are downloaded from")
+    add("--data", type=Path, help="folder of the data set's files, instead of one below data/")
+    add("--source", help="where missing files are downloaded from, instead of a public place")
     add("--photographs", type=Path, help="folder of photographs to measure detection with")
     add("--seed", type=int, default=0, help="of weights and of the order of the rows")
-    add("--epochs", type=int, help="instead of the recipe's number, to try things out")
+    add(
+        "--epochs",
+        type=int,
+        help="instead of the recipe's number, to try things out; fifties"
+        " of steps for recipes that count steps",
+    )
     add("--threads", type=int, default=2, help="of torch; another number gives other roundings")
     add("--machine", help="what this runs on, in words for the card, beside the training time")
     add("--models", type=Path, default=Path("models"), help="where inherited layers come from")

@@ -109,13 +109,16 @@ def _forget_origin(model: onnx.ModelProto) -> None:
         part.doc_string = ""
 
 
-def parity(module: nn.Module, graphs: Sequence[bytes], rows: torch.Tensor) -> float:
+def parity(
+    module: nn.Module, graphs: Sequence[bytes], rows: torch.Tensor, *, unit: Rows | None = None
+) -> float:
     """Give the largest difference between *module* and *graphs* run one after the other.
 
     Args:
         module: Gives one tensor, or several in the order of the last graph's outputs.
         graphs: The first output of each is the input of the next.
         rows: As many as the largest of the batches that are tried.
+        unit: What a difference is divided by, for each feature of what is given.
     """
     sessions = [OrtSession(graph, Device()) for graph in graphs]
     differences = []
@@ -127,7 +130,8 @@ def parity(module: nn.Module, graphs: Sequence[bytes], rows: torch.Tensor) -> fl
             expected = module(rows[:batch])
         tensors = expected if isinstance(expected, tuple) else (expected,)
         pairs = zip(answers, tensors, strict=True)
-        differences += [float(np.abs(given - tensor.numpy()).max()) for given, tensor in pairs]
+        found = [np.abs(given - tensor.numpy()) for given, tensor in pairs]
+        differences += [float((each if unit is None else each / unit).max()) for each in found]
     return max(differences)
 
 
@@ -148,13 +152,20 @@ class Exported:
     max_difference: float
 
 
-def export(network: Autoencoder, rows: Rows, *, tolerance: float = PARITY_TOLERANCE) -> Exported:
+def export(
+    network: Autoencoder,
+    rows: Rows,
+    *,
+    tolerance: float = PARITY_TOLERANCE,
+    unit: Rows | None = None,
+) -> Exported:
     """Write both halves of *network* as ONNX and compare them with it.
 
     Args:
         network: Trained; it is switched to evaluation.
         rows: At least 64 rows to compare with.
         tolerance: Largest difference that roundings may make.
+        unit: Of each feature of a row, where values have no common range.
 
     Raises:
         ExportError: A graph is not usable, or differs too much.
@@ -169,8 +180,13 @@ def export(network: Autoencoder, rows: Rows, *, tolerance: float = PARITY_TOLERA
     decoder_onnx = _half("decoder", Traced(decoder), codes, layers)
     difference = max(
         parity(encoder, [encoder_onnx], pictures),
-        parity(decoder, [decoder_onnx], codes),
-        parity(nn.Sequential(network.encoder, decoder), [encoder_onnx, decoder_onnx], pictures),
+        parity(decoder, [decoder_onnx], codes, unit=unit),
+        parity(
+            nn.Sequential(network.encoder, decoder),
+            [encoder_onnx, decoder_onnx],
+            pictures,
+            unit=unit,
+        ),
     )
     if not difference <= tolerance:
         raise ExportError(f"ONNX Runtime differs from torch by {difference:.1e}")

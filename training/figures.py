@@ -5,18 +5,23 @@ and its hyperparameters.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from service.repository.manifest import Architecture
+from service.scoring.catalogue import MEASURES
+from service.scoring.measures import MSE, Scores, mean_squared_error
 from training import measures
 from training.answers import Answers
 from training.k_means import accuracy, k_means, mutual_information, nearest
+from training.ranking import auroc, average_precision
 
 Rows = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
+
+DETECTING = "detecting"  # the kind of models that are there to find anomalies
 
 NOISE_SEED = 0
 K_MEANS_SEED = 0
@@ -34,7 +39,9 @@ class Examined:
         answers: Who answers for it.
         train: The rows that it was trained on; its PCA twin is fitted on them.
         test: Rows kept apart from everything.
-        labels: Of the test rows.
+        labels: Of the test rows; 1 for anomalies, where those are to be found.
+        validation: Rows like the learned ones, that were not learned.
+        others: Strange rows beside those, where a measure was chosen with both.
     """
 
     architecture: Architecture
@@ -42,7 +49,19 @@ class Examined:
     train: Rows
     test: Rows
     labels: Labels
+    validation: Rows | None = None
+    others: Rows | None = None
 
+    @property
+    def normal(self) -> "Examined":
+        """The same with those test rows alone that are no anomalies."""
+        chosen = self.labels == 0
+        return replace(self, test=self.test[chosen], labels=self.labels[chosen])
+
+
+# what the figures of a detector begin with; the name of a measure follows
+AUROC, PRECISION, VALIDATION = "auroc_", "average_precision_", "validation_auroc_"
+PCA = "of_pca"
 
 # Roundings of another processor or another release move a score in its sixth digit and a count by
 # single rows; k-means on other roundings may end elsewhere.
@@ -62,12 +81,22 @@ TOLERANCES: Mapping[str, float] = {
     "clustering_nmi": 1e-3,
     "clustering_accuracy_of_k_means_on_pixels": 0.02,
     "clustering_nmi_of_k_means_on_pixels": 0.02,
+    "share_of_anomalies_above_threshold": 5e-4,
+    **{f"{AUROC}{name}": 5e-4 for name in [*MEASURES, PCA]},
+    **{f"{PRECISION}{name}": 2e-3 for name in [*MEASURES, PCA]},
+    **{f"{VALIDATION}{name}": 5e-4 for name in MEASURES},
 }
+
+# of figures that have no scale of their own, beside that; the deviations of ``rapp`` are small
+# numbers that roundings are divided by
+RELATIVE_TOLERANCES: Mapping[str, float] = {"threshold_at_false_positive_rate_0.01": 1e-4}
 
 
 def figures(model: Examined) -> dict[str, float]:
     """Measure everything that the card of such a model holds."""
-    return _common(model) | FURTHER.get(model.architecture.kind, _nothing)(model)
+    kind = model.architecture.kind
+    common = _common(model.normal if kind == DETECTING else model)
+    return common | FURTHER.get(kind, _nothing)(model)
 
 
 def _common(model: Examined) -> dict[str, float]:
@@ -75,7 +104,7 @@ def _common(model: Examined) -> dict[str, float]:
     threshold = model.answers.threshold
     components = model.answers.codes(model.test[:1])[0].size
     found = {
-        "mse": measures.mean(scores),
+        "mse": measures.mean(model.answers.scores(model.test, MSE)),
         "threshold_at_false_positive_rate_0.01": threshold,
         "share_of_test_rows_above_threshold": measures.share_above(scores, threshold),
     }
@@ -128,8 +157,50 @@ def _clustering(model: Examined) -> dict[str, float]:
     }
 
 
+def _detecting(model: Examined) -> dict[str, float]:
+    """How well each measure puts anomalies above normal rows, beside principal components."""
+    anomalies = model.labels.astype(bool)
+    above = measures.share_above(
+        model.answers.scores(model.test[anomalies]), model.answers.threshold
+    )
+    by_name = {name: model.answers.scores(model.test, name) for name in model.answers.measures}
+    found = {"share_of_anomalies_above_threshold": above}
+    for name, scores in (by_name | {PCA: _pca_scores(model)}).items():
+        found[f"{AUROC}{name}"] = auroc(scores, anomalies)
+        found[f"{PRECISION}{name}"] = average_precision(scores, anomalies)
+    return found | _choosing(model)
+
+
+def _pca_scores(model: Examined) -> Scores:
+    """Score test rows by the model's PCA twin, or by all components if the code has as many.
+
+    The error of the twin; or the squared distances along all components, each divided by the
+    variance there (Shyu et al., "A Novel Anomaly Detection Scheme Based on Principal Component
+    Classifier", 2003).
+    """
+    components = model.answers.codes(model.test[:1])[0].size
+    if components >= model.train[0].size:
+        return measures.distances_along_components(model.train, model.test)
+    flat = model.test.reshape(len(model.test), -1)
+    twin = measures.fit_pca(model.train, components=components).reconstruct(model.test)
+    return mean_squared_error(flat, twin.astype(np.float32))
+
+
+def _choosing(model: Examined) -> dict[str, float]:
+    """Give what the default measure was chosen by, where strange rows were kept for that."""
+    if model.validation is None or model.others is None:
+        return {}
+    rows = np.concatenate([model.validation, model.others])
+    strange = np.arange(len(rows)) >= len(model.validation)
+    return {
+        f"{VALIDATION}{name}": auroc(model.answers.scores(rows, name), strange)
+        for name in model.answers.measures
+    }
+
+
 FURTHER: Mapping[str, Callable[[Examined], dict[str, float]]] = {
     "sparse": _sparse,
     "denoising": _denoising,
     "clustering": _clustering,
+    DETECTING: _detecting,
 }

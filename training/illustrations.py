@@ -7,10 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from service.repository.packages import Location
+from service.scoring.measures import feature_errors
 from training import measures, pictures
-from training.figures import NOISE_SEED, Examined
+from training.figures import DETECTING, NOISE_SEED, Examined
 from training.loop import History
+from training.recipe import Recipe
 from training.rows import spread
+from training.sources import source_of
+from training.tables import STEPS_A_POINT, column_scale
 
 Rows = npt.NDArray[np.float32]
 
@@ -23,7 +27,7 @@ LOGIT_MIN = 1e-3  # a unit that changes less is drawn as nothing
 UNIT_QUANTILE = 0.999  # a value that a unit reaches when its stroke is there
 
 
-def draw(model: Examined, history: History, location: Location) -> None:
+def draw(recipe: Recipe, model: Examined, history: History, location: Location) -> None:
     """Put the pictures for people beside the package's files."""
     pictures.save_loss_curve(
         history.train_loss,
@@ -31,8 +35,13 @@ def draw(model: Examined, history: History, location: Location) -> None:
         location.folder / "loss.png",
         title=str(location),
         stages=history.stages,
+        point="epoch" if recipe.table is None else f"{STEPS_A_POINT} steps",
+        value=source_of(recipe).facts.unit,
     )
-    _reconstructions(model, location.folder)
+    if recipe.input.image is not None:
+        _reconstructions(model, location.folder)
+    if recipe.kind == DETECTING:
+        _detection(recipe, model, location)
     FURTHER.get(model.architecture.kind, _nothing)(model, location.folder)
     if model.answers.codes(model.test[:1]).shape[1] == 2:  # noqa: PLR2004 - a map has two sides
         _map(model, location)
@@ -109,6 +118,32 @@ def _clusters(model: Examined, folder: Path) -> None:
     ]
     sheet = pictures.contact_sheet(np.concatenate(members), columns=OF_EACH_CLUSTER)
     pictures.save_contact_sheet(sheet, folder / "clusters.png")
+
+
+def _detection(recipe: Recipe, model: Examined, location: Location) -> None:
+    """Scores of both kinds of rows by the default measure, and where a table's errors lie."""
+    anomalies = model.labels.astype(bool)
+    title = f"{location}: test rows"
+    scores = model.answers.scores(model.test)
+    pictures.save_histogram(
+        scores[~anomalies],
+        scores[anomalies],
+        model.answers.threshold,
+        location.folder / "scores.png",
+        title=title,
+        measure=recipe.default_measure,
+    )
+    if recipe.input.features is None:
+        return
+    width = column_scale(model.train)[1]
+    errors = feature_errors(model.test, model.answers.reconstructions(model.test), width=width)
+    pictures.save_errors_by_column(
+        errors[~anomalies],
+        errors[anomalies],
+        recipe.input.features,
+        location.folder / "errors.png",
+        title=title,
+    )
 
 
 FURTHER: Mapping[str, Callable[[Examined, Path], None]] = {

@@ -9,6 +9,7 @@ from torch import nn
 
 from service.repository.manifest import InnerTensor, Layer
 from training.networks import Autoencoder
+from training.tables import Scaled
 
 # what a layer is called, and the kind that the card gives
 KINDS: dict[type[nn.Module], tuple[str, str]] = {
@@ -17,8 +18,9 @@ KINDS: dict[type[nn.Module], tuple[str, str]] = {
     nn.Flatten: ("flatten", "flatten"),
     nn.Unflatten: ("reshape", "reshape"),
     nn.PixelShuffle: ("shuffle", "pixel shuffle"),
+    Scaled: ("scale", "scaling by mean and deviation"),
 }
-ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.Sigmoid: "sigmoid"}
+ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.SiLU: "silu", nn.Sigmoid: "sigmoid"}
 
 Rows = torch.Tensor
 
@@ -46,8 +48,8 @@ class Place:
 
 
 def finished_decoder(network: Autoencoder) -> nn.Sequential:
-    """Give the decoder with the sigmoid that training leaves to the loss."""
-    return nn.Sequential(*network.decoder, nn.Sigmoid())
+    """Give the decoder with the sigmoid that training leaves to the loss, where it does."""
+    return nn.Sequential(*network.decoder, *([nn.Sigmoid()] if network.gives_logits else []))
 
 
 @torch.inference_mode()

@@ -16,6 +16,8 @@ from training.recipe import Distortion, Objective
 
 Rows = torch.Tensor
 
+LEAST_ACTIVITY = 1e-4  # of a silent channel, whose logarithm has to be a number
+
 
 def loss(
     network: Autoencoder,
@@ -40,9 +42,31 @@ def loss(
     total = _of_pixels(objective.pixels, network.decoder(codes), rows)
     if objective.sparsity:
         total = total + objective.sparsity * codes.abs().mean()
+    if objective.channels:
+        total = total + objective.evenness * unevenness(codes, objective)
     if clusters is not None and network.centres is not None:
         total = total + objective.clustering * pull(codes, network.centres, clusters)
     return total
+
+
+def unevenness(codes: torch.Tensor, objective: Objective) -> torch.Tensor:
+    """Say how far the channels of a code are from being used as much as is asked for.
+
+    The mean over the channels of the Kullback-Leibler divergence between two coins, the wanted and
+    the found activity (Ng, "Sparse Autoencoder", 2011). Values without a bound become activities
+    by 1 - exp(-value). A penalty on values alone lets the channels die that were of little use in
+    the first steps; this one grows without bound as a channel falls silent.
+
+    Args:
+        codes: Never negative, ``(rows, channels * places)``.
+        objective: How many channels, and their activity.
+    """
+    per_channel = codes.reshape(len(codes), objective.channels, -1)
+    found = (1 - torch.exp(-per_channel)).mean(dim=(0, 2)).clamp(LEAST_ACTIVITY, 1 - LEAST_ACTIVITY)
+    wanted = torch.full_like(found, objective.activity)
+    on = wanted * (wanted / found).log()
+    off = (1 - wanted) * ((1 - wanted) / (1 - found)).log()
+    return (on + off).mean()
 
 
 def _of_pixels(kind: str, logits: torch.Tensor, rows: Rows) -> torch.Tensor:

@@ -52,6 +52,21 @@ def fit_pca(rows: Rows, *, components: int) -> Pca:
     return Pca(flat.mean(axis=0), directions[:components])
 
 
+def distances_along_components(known: Rows, rows: Rows) -> Scores:
+    """Give squared distances from the mean along all components of *known*, over the variances.
+
+    Args:
+        known: Normal rows; columns in which they do not differ are left out.
+        rows: What is scored.
+    """
+    moving = known.std(axis=0) > 0
+    learned, judged = known[:, moving].astype(np.float64), rows[:, moving].astype(np.float64)
+    inverse = np.linalg.inv(np.cov(learned, rowvar=False))
+    centred = judged - learned.mean(axis=0)
+    scores: Scores = np.einsum("ij,jk,ik->i", centred, inverse, centred).astype(np.float32)
+    return scores
+
+
 def share_above(scores: Scores, threshold: float) -> float:
     """Share of rows that count as anomalous, as ``service.scoring.verdicts`` decides it."""
     return float((scores > np.float32(threshold)).mean())

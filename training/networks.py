@@ -9,16 +9,19 @@ import torch
 from torch import nn
 
 BLACK = -4.0  # as a logit: a fiftieth of white
+AWAKE = 0.5  # what a unit gives at first, for one that gives nothing cannot learn
 
 
 class Autoencoder(nn.Module):
-    """An encoder and a decoder; the decoder gives logits, which is what the loss wants.
+    """An encoder and a decoder; the decoder mostly gives logits, which is what the loss wants.
 
     Args:
         encoder: Pictures to codes.
-        decoder: Codes to logits of pixels.
+        decoder: Codes to logits of pixels, or to values.
         centres: Centres of clusters, ``(clusters, code)``, for a code that is made for them.
     """
+
+    gives_logits = True  # and not values, which need no sigmoid
 
     def __init__(
         self, encoder: nn.Sequential, decoder: nn.Sequential, centres: torch.Tensor | None = None
@@ -130,9 +133,11 @@ def dictionary(side: int, *, hidden: tuple[int, int], strokes: int) -> Autoencod
         strokes: Different strokes, at each place.
     """
     quarter_shape = (strokes, side // 4, side // 4)
+    finding = nn.Conv2d(hidden[1], strokes, 3, padding=1)
+    finding.bias = nn.Parameter(torch.full((strokes,), AWAKE))
     encoder = nn.Sequential(
         *_halved_twice(*hidden),
-        nn.Conv2d(hidden[1], strokes, 3, padding=1),
+        finding,
         nn.ReLU(),
         nn.Flatten(),
     )

@@ -11,10 +11,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from service.scoring.measures import Scores
+
 GAP = 2  # pixels between pictures, as on the service's own contact sheets
 COLUMNS = 16
 GREYS = 16  # of a contact sheet; more make the file larger and the picture no better
 COLOURS = 64  # of a diagram: ten classes and what lies between a line and the ground
+
+BINS = 60  # of a histogram
 
 Grey = npt.NDArray[np.uint8]
 Colours = npt.NDArray[np.uint8]  # the last axis is red, green, blue
@@ -63,6 +67,8 @@ def save_loss_curve(
     *,
     title: str,
     stages: Sequence[int] = (),
+    point: str = "epoch",
+    value: str = "pixel",
 ) -> None:
     """Draw both losses by epoch; each has its own axis, for they are of different kinds.
 
@@ -72,6 +78,8 @@ def save_loss_curve(
         path: Where to.
         title: Above the diagram.
         stages: Epochs of each stage; between two of them stands a line.
+        point: What one point of the curves stands for.
+        value: What the error is a mean over.
     """
     plt = _pyplot()
     epochs = range(1, len(train_loss) + 1)
@@ -83,8 +91,8 @@ def save_loss_curve(
     ]
     for end in np.cumsum(stages)[:-1]:
         left.axvline(end + 0.5, color="grey", linewidth=0.8, linestyle=":")
-    left.set(xlabel="epoch", ylabel="loss", title=title)
-    right.set(ylabel="MSE per pixel", yscale="log")
+    left.set(xlabel=point, ylabel="loss", title=title)
+    right.set(ylabel=f"MSE per {value}", yscale="log")
     left.legend(handles=lines, loc="upper right")
     _save(figure, path)
 
@@ -101,6 +109,39 @@ def save_map(codes: Rows, labels: npt.NDArray[np.uint8], path: Path, *, title: s
     axes.set(xscale="symlog", yscale="symlog", title=title)
     axes.set(xlabel="first value of the code", ylabel="second value of the code")
     axes.legend(markerscale=3, title="digit", loc="center left", bbox_to_anchor=(1, 0.5))
+    _save(figure, path)
+
+
+def save_histogram(
+    normal: Scores, anomalous: Scores, threshold: float, path: Path, *, title: str, measure: str
+) -> None:
+    """Draw how often which score comes, as a share of each kind, on a scale of powers of ten."""
+    plt = _pyplot()
+    everything = np.maximum(np.concatenate([normal, anomalous]), np.finfo(np.float32).tiny)
+    bins = np.geomspace(everything.min(), everything.max(), BINS + 1)
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    kinds = [(normal, "normal", "tab:blue"), (anomalous, "anomalous", "tab:orange")]
+    for scores, label, colour in kinds:
+        heights = np.histogram(np.clip(scores, bins[0], bins[-1]), bins)[0] / len(scores)
+        axes.stairs(heights, bins, label=label, color=colour, linewidth=1.5)
+    axes.axvline(threshold, color="grey", linestyle=":", label="threshold for 1 %")
+    axes.set(xscale="log", xlabel=f"score by {measure}", ylabel="share of rows", title=title)
+    axes.legend(loc="upper right")
+    _save(figure, path)
+
+
+def save_errors_by_column(
+    normal: Rows, anomalous: Rows, columns: Sequence[str], path: Path, *, title: str
+) -> None:
+    """Draw the mean squared error of each column, of normal and of anomalous rows."""
+    plt = _pyplot()
+    places = np.arange(len(columns))
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    axes.bar(places - 0.2, normal.mean(axis=0), 0.4, color="tab:blue", label="normal")
+    axes.bar(places + 0.2, anomalous.mean(axis=0), 0.4, color="tab:orange", label="anomalous")
+    axes.set(yscale="log", ylabel="mean squared error", title=title)
+    axes.set_xticks(places, columns)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     _save(figure, path)
 
 

@@ -2,34 +2,31 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from service.packaging import write_package
-from service.repository.manifest import Description, FileRecord, Manifest
-from service.repository.packages import Location, Package
+from service.calibrating import Choice
+from service.packaging import make_package as in_memory, write_package
+from service.repository.packages import Location
 from training import card, illustrations, measures
-from training.answers import Packed
+from training.answers import ERRORS_ALONE, Packed
 from training.checkpoint import Checkpoint
 from training.evaluate import examined
 from training.export import export
-from training.figures import figures
+from training.figures import DETECTING, figures
 from training.inheritance import inherit
 from training.loop import History, fit, make_reproducible, mse
 from training.measures import Detection
 from training.networks import Autoencoder
-from training.recipe import Recipe, Stage
+from training.recipe import Recipe, Stage, TableRecipe
 from training.rows import Rows, RowSets, spread
+from training.sources import source_of
+from training.tables import STEPS_A_POINT, Curve, column_scale, fit_table
 
 GOLDEN_ROWS = 8  # one small batch tells whether a graph still computes the same
-CALIBRATION_DATA = (
-    "MNIST training images that were neither trained on nor used to choose the weights,"
-    " in stretches of neighbours, so that most of their writers are strangers to the model"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,8 @@ class Conditions:
         threads: Of torch.
         machine: What this runs on, in words, for the card.
         models: Where inherited layers come from.
-        epochs: Instead of the recipe's number in each stage, to try things out.
+        epochs: Instead of the recipe's number in each stage, to try things out; points of the
+            curve of the loss where a recipe counts steps.
         store: Where the state is kept after each epoch.
         resume: Go on from that state.
     """
@@ -84,6 +82,8 @@ def train(recipe: Recipe, rows: RowSets, conditions: Conditions) -> Checkpoint:
 
 def _trained(recipe: Recipe, rows: RowSets, conditions: Conditions) -> tuple[Autoencoder, History]:
     make_reproducible(conditions.seed, conditions.threads)
+    if recipe.table is not None:
+        return _fitted(recipe.table, rows, conditions)
     network = recipe.network()
     if recipe.inherits is not None:
         inherit(network, recipe.inherits, conditions.models)
@@ -97,6 +97,18 @@ def _trained(recipe: Recipe, rows: RowSets, conditions: Conditions) -> tuple[Aut
         resume=conditions.resume,
     )
     return network, history
+
+
+def _fitted(
+    table: TableRecipe, rows: RowSets, conditions: Conditions
+) -> tuple[Autoencoder, History]:
+    """Train in steps; that takes seconds, so nothing is stored that one could go on from."""
+    if conditions.epochs is not None:
+        table = replace(table, steps=conditions.epochs * STEPS_A_POINT)
+    unit = column_scale(rows.train)[1] if table.scaled else np.ones_like(rows.train[0])
+    curve = Curve(rows.validation, unit)
+    network = fit_table(rows.train, table, seed=conditions.seed, watch=curve)
+    return network, curve.history
 
 
 def compare(
@@ -128,16 +140,19 @@ def make_package(recipe: Recipe, checkpoint: Checkpoint, rows: RowSets, models: 
     """Export, calibrate and measure trained weights, and write all of it into *models*."""
     network = recipe.network()
     network.load_state_dict(checkpoint.weights)
-    exported = export(network, rows.test)
+    exported = export(network, rows.test, unit=_unit(recipe, rows))
     files = {card.ENCODER_FILE: exported.encoder, card.DECODER_FILE: exported.decoder}
-    description = card.describe(recipe, checkpoint, layers=exported.layers, split=rows.sizes)
-    answers = Packed(_bare(description, files), rows.calibration)
+    split = _split(recipe, rows)
+    description = card.describe(recipe, checkpoint, layers=exported.layers, split=split)
+    choice = Choice(default=recipe.default_measure)
+    # what is no detector has figures of its error alone
+    judged = choice if recipe.kind == DETECTING else ERRORS_ALONE
+    answers = Packed(in_memory(description, files), rows.calibration, judged)
     about = examined(description, answers, rows)
     measured = card.quality(
-        recipe.name,
+        recipe,
         figures(about),
         rows=len(rows.test),
-        components=recipe.code_values,
         parity=exported.max_difference,
         photographs=_photographs(answers, rows.photographs),
         comparison=checkpoint.comparison,
@@ -148,19 +163,23 @@ def make_package(recipe: Recipe, checkpoint: Checkpoint, rows: RowSets, models: 
         files,
         golden_rows=spread(rows.test, GOLDEN_ROWS),
         calibration_rows=rows.calibration,
-        calibration_data=CALIBRATION_DATA,
+        calibration_data=source_of(recipe).facts.calibration,
+        calibration_choice=choice,
     )
-    illustrations.draw(about, checkpoint.history, location)
+    illustrations.draw(recipe, about, checkpoint.history, location)
     return location
 
 
-def _bare(description: Description, files: dict[str, bytes]) -> Package:
-    """Give a package that is only in memory, so that the server's own graphs can be measured."""
-    records = {
-        name: FileRecord(sha256=sha256(data).hexdigest(), bytes=len(data))
-        for name, data in files.items()
-    }
-    return Package(Manifest(**dict(description), files=records), files)
+def _split(recipe: Recipe, rows: RowSets) -> dict[str, int]:
+    """Count the rows of each use."""
+    is_detector = recipe.kind == DETECTING
+    return rows.sizes | ({"anomalies_in_test": int(rows.labels.sum())} if is_detector else {})
+
+
+def _unit(recipe: Recipe, rows: RowSets) -> Rows | None:
+    """What roundings are measured in, where columns have units of their own."""
+    is_scaled = recipe.table is not None and recipe.table.scaled
+    return column_scale(rows.train)[1] if is_scaled else None
 
 
 def _photographs(answers: Packed, rows: Rows | None) -> Detection | None:

@@ -8,6 +8,7 @@ from service.specs import TensorSpec
 
 if TYPE_CHECKING:  # a recipe can be read without torch
     from training.networks import Autoencoder
+    from training.sources import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,9 @@ class Objective:
         pixels: Mean over all pixels of binary cross-entropy or of the squared error.
         noise: Standard deviation of Gaussian noise on the input; the target stays clean.
         sparsity: Weight of the mean magnitude of the code's values (an L1 penalty).
+        channels: Channels of the code that are all to be used, see ``training.losses``.
+        evenness: Weight of how far they are from that.
+        activity: How much each is to be used, in (0, 1).
         clusters: How many clusters the code is drawn to, see ``training.clusters``.
         clustering: Weight of that pull.
         distortion: How the input is moved about before the network sees it.
@@ -55,6 +59,9 @@ class Objective:
     pixels: Literal["bce", "mse"] = "bce"
     noise: float = 0.0
     sparsity: float = 0.0
+    channels: int = 0
+    evenness: float = 0.0
+    activity: float = 0.0
     clusters: int = 0
     clustering: float = 0.0
     distortion: Distortion | None = None
@@ -66,6 +73,29 @@ class Stage:
 
     schedule: Schedule
     objective: Objective = Objective()
+
+
+@dataclass(frozen=True, slots=True)
+class TableRecipe:
+    """Sizes and schedule of a dense denoising autoencoder, see ``training.tables``.
+
+    Attributes:
+        widths: Nodes of the layers between a row and its code.
+        code: Values of the code; noise and not its size keeps the network from copying.
+        noise: Deviation of the noise, where a column's own is 1.
+        steps: Steps of learning.
+        batch_rows: Rows a step, drawn anew each time.
+        learning_rate: At the first step.
+        scaled: Columns have units of their own, which the graph takes off and puts back.
+    """
+
+    widths: tuple[int, ...] = (128, 64)
+    code: int = 32
+    noise: float = 1.0
+    steps: int = 2000
+    batch_rows: int = 256
+    learning_rate: float = 2e-3
+    scaled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +148,10 @@ class Recipe:
         rivals: The same with one choice made differently, trained only to be compared.
         rival_seeds: Seeds that this recipe and its rivals are compared with, beside the first.
         output_kind: What the output is, as the manifest understands it.
+        source: Where its rows come from; all digits of MNIST if it is left out.
+        table: Trained by ``training.tables`` with these sizes and steps, instead of *stages*.
+        default_measure: Which measure scores a row when nobody asks for another.
+        tried: What was tried in vain, for the card of a model that misses its target.
     """
 
     name: str
@@ -137,8 +171,14 @@ class Recipe:
     rivals: "dict[str, Recipe] | None" = None
     rival_seeds: tuple[int, ...] = ()
     output_kind: str = "reconstruction"
+    source: "Source | None" = None
+    table: TableRecipe | None = None
+    default_measure: str = "mse"
+    tried: tuple[str, ...] = ()
 
     @property
     def objective(self) -> Objective:
         """What the weights were trained for in the end."""
+        if self.table is not None:
+            return Objective(pixels="mse", noise=self.table.noise)
         return self.stages[-1].objective

@@ -29,8 +29,10 @@ class RowSets:
         validation: What chooses the epoch.
         calibration: What the threshold comes from.
         test: The official test rows, for the published figures alone.
-        labels: Of the test rows; no model is trained with labels.
+        labels: Of the test rows, where anomalies are to be found 1 for them and 0 for others; no
+            model is trained with labels.
         photographs: Foreign rows, where a folder of photographs was given.
+        others: Strange rows beside the validation rows, where a measure is chosen with them.
     """
 
     train: Rows
@@ -39,6 +41,7 @@ class RowSets:
     test: Rows
     labels: Labels
     photographs: Rows | None = None
+    others: Rows | None = None
 
     @property
     def sizes(self) -> dict[str, int]:

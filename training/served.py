@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -68,8 +68,14 @@ class Served:
     def decoded(self, codes: Rows) -> Rows:
         return self._numbers("decode", codes)
 
-    def scores(self, rows: Rows) -> Scores:
-        return self._numbers("anomaly-score", rows)
+    def scores(self, rows: Rows, measure: str | None = None) -> Scores:
+        asked = "" if measure is None else f"?metric={measure}"
+        return self._numbers(f"anomaly-score{asked}", rows)
+
+    @property
+    def measures(self) -> Sequence[str]:
+        metrics: list[str] = self.card["calibration"]["metrics"]
+        return metrics
 
     @cached_property
     def threshold(self) -> float:

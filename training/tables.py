@@ -10,9 +10,10 @@ where normal rows are dense: the difference is in proportion to the slope of the
 is off is then read from all layers, by the measure ``rapp``.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -20,32 +21,21 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
+from training.loop import History
+from training.networks import Autoencoder
+from training.recipe import TableRecipe
+
 Rows = npt.NDArray[np.float32]
+Scale = tuple[Rows, Rows]
+"""What counts as zero and what counts as one, for each column."""
+
+Watch = Callable[["TableNetwork", int, float], None]
+"""Is told of the network after each step, of the step's number from one and of its loss."""
 
 # a column that hardly moves is not blown up: what differs in it then counts as it is
 SMALLEST_DEVIATION = 1e-6
 LAST_RATE = 1e-2  # of the learning rate, to which it falls in a line
-
-
-@dataclass(frozen=True, slots=True)
-class TableRecipe:
-    """Sizes and schedule.
-
-    Attributes:
-        widths: Nodes of the layers between a row and its code.
-        code: Values of the code; noise and not its size keeps the network from copying.
-        noise: Deviation of the noise, where a column's own is 1.
-        steps: Steps of learning.
-        batch_rows: Rows a step, drawn anew each time.
-        learning_rate: At the first step.
-    """
-
-    widths: tuple[int, ...] = (128, 64)
-    code: int = 32
-    noise: float = 1.0
-    steps: int = 2000
-    batch_rows: int = 256
-    learning_rate: float = 2e-3
+STEPS_A_POINT = 50  # of a curve of the loss
 
 
 class Scaled(nn.Module):
@@ -62,24 +52,24 @@ class Scaled(nn.Module):
         return rows * deviation + middle if self.back else (rows - middle) / deviation
 
 
-class TableNetwork(nn.Module):
+class TableNetwork(Autoencoder):
     """An encoder from rows to codes and a decoder from codes to rows, both in the rows' units.
 
     Args:
-        middle: What counts as zero, for each column.
-        deviation: What counts as one.
+        shape: Of a row; one of several axes is laid flat.
         recipe: Sizes.
+        scale: Of every column; without one, nought and one, until weights are loaded.
     """
 
-    def __init__(self, middle: Rows, deviation: Rows, recipe: TableRecipe) -> None:
-        super().__init__()
-        down = [len(middle), *recipe.widths, recipe.code]
-        self.encoder = nn.Sequential(Scaled(middle, deviation), *_dense(down))
-        self.decoder = nn.Sequential(*_dense(down[::-1]), Scaled(middle, deviation, back=True))
+    gives_logits = False
 
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        reconstruction: torch.Tensor = self.decoder(self.encoder(rows))
-        return reconstruction
+    def __init__(
+        self, shape: Sequence[int], recipe: TableRecipe, scale: Scale | None = None
+    ) -> None:
+        down = [prod(shape), *recipe.widths, recipe.code]
+        before, after = _ends(shape, recipe, scale)
+        encoder = nn.Sequential(*before, *_dense(down))
+        super().__init__(encoder, nn.Sequential(*_dense(down[::-1]), *after))
 
     def layers(self, rows: torch.Tensor) -> list[torch.Tensor]:
         """Give what every hidden layer makes of *rows* after its activation, the code last."""
@@ -91,6 +81,20 @@ class TableNetwork(nn.Module):
         return [*found, values]
 
 
+def _ends(
+    shape: Sequence[int], recipe: TableRecipe, scale: Scale | None
+) -> tuple[list[nn.Module], list[nn.Module]]:
+    """Give what comes before the layers, and what comes after them."""
+    before: list[nn.Module] = []
+    after: list[nn.Module] = []
+    if recipe.scaled:
+        middle, deviation = scale or _unscaled(shape)
+        before, after = [Scaled(middle, deviation)], [Scaled(middle, deviation, back=True)]
+    if len(shape) > 1:
+        return [*before, nn.Flatten()], [nn.Unflatten(1, tuple(shape)), *after]
+    return before, after
+
+
 def _dense(widths: Sequence[int]) -> list[nn.Module]:
     """Linear layers with a SiLU between two of them: smooth, so that differences tell distances."""
     modules: list[nn.Module] = []
@@ -99,31 +103,42 @@ def _dense(widths: Sequence[int]) -> list[nn.Module]:
     return modules[:-1]
 
 
-def column_scale(rows: Rows) -> tuple[Rows, Rows]:
+def column_scale(rows: Rows) -> Scale:
     """Give mean and deviation of every column, 1 for the deviation of one that does not move."""
     deviation = rows.std(axis=0, dtype=np.float64)
     deviation[deviation < SMALLEST_DEVIATION] = 1.0
     return rows.mean(axis=0, dtype=np.float64).astype(np.float32), deviation.astype(np.float32)
 
 
+def _unscaled(shape: Sequence[int]) -> Scale:
+    return np.zeros(shape, np.float32), np.ones(shape, np.float32)
+
+
 def fit_table(
-    rows: Rows, recipe: TableRecipe, *, seed: int, scale: tuple[Rows, Rows] | None = None
+    rows: Rows,
+    recipe: TableRecipe,
+    *,
+    seed: int,
+    scale: Scale | None = None,
+    watch: Watch | None = None,
 ) -> TableNetwork:
     """Train a network on normal rows; equal seeds give equal weights on equal machines.
 
     Args:
-        rows: Normal rows, shape ``(rows, columns)``.
+        rows: Normal rows, along the first axis.
         recipe: Sizes and schedule.
         seed: Of weights, noise and the order of the rows.
         scale: Mean and deviation of every column, where they are not to be those of *rows*.
+        watch: Looks on.
     """
-    middle, deviation = scale or column_scale(rows)
+    if scale is None:
+        scale = column_scale(rows) if recipe.scaled else _unscaled(rows.shape[1:])
     torch.manual_seed(seed)
-    network = TableNetwork(middle, deviation, recipe)
-    known, unit = torch.from_numpy(rows), torch.from_numpy(deviation)
+    network = TableNetwork(rows.shape[1:], recipe, scale)
+    known, unit = torch.from_numpy(rows), torch.from_numpy(scale[1])
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, fused=True)
     fall = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, LAST_RATE, recipe.steps)
-    for _ in range(recipe.steps):
+    for step in range(recipe.steps):
         clean = known[torch.randint(len(known), (recipe.batch_rows,))]
         noisy = clean + recipe.noise * unit * torch.randn_like(clean)
         # in units of the deviation, so that no column drowns the others
@@ -132,4 +147,37 @@ def fit_table(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         fall.step()
+        if watch is not None:
+            watch(network, step + 1, loss.item())
     return network.eval()
+
+
+class Curve:
+    """Watches a training: the loss and, of rows that it does not learn, the error without noise.
+
+    Both are in units of the columns' deviations, one point for every ``STEPS_A_POINT`` steps.
+
+    Args:
+        validation: Rows that are only looked at.
+        unit: What counts as one, for each column.
+    """
+
+    def __init__(self, validation: Rows, unit: Rows) -> None:
+        self.history = History()
+        self._rows, self._unit = torch.from_numpy(validation), torch.from_numpy(unit)
+        self._losses: list[float] = []
+        self._start = time.perf_counter()
+
+    def __call__(self, network: TableNetwork, step: int, loss: float) -> None:
+        self._losses.append(loss)
+        if step % STEPS_A_POINT:
+            return
+        with torch.inference_mode():
+            error = mse_loss(network(self._rows) / self._unit, self._rows / self._unit).item()
+        history = self.history
+        history.train_loss.append(float(np.mean(self._losses)))
+        history.validation_mse.append(error)
+        history.kept_epoch = len(history.train_loss)
+        history.stages = [history.kept_epoch]
+        history.seconds = time.perf_counter() - self._start
+        self._losses.clear()

@@ -1,6 +1,6 @@
 """What each bundled model was to reach, and the words on the card of one that did not.
 
-Figures are those of the official test images. A model that misses a target may still be bundled,
+Figures are those of the test rows. A model that misses a target may still be bundled,
 but not in silence. Needs no PyTorch.
 """
 
@@ -27,7 +27,7 @@ class Target:
 
 
 # by name, for every version of a model
-TARGETS: Mapping[str, tuple[Target, ...]] = {
+TARGETS: dict[str, tuple[Target, ...]] = {
     "mnist-dense-2": (Target("mse", 0.0345),),
     "mnist-dense-16": (Target("mse", 0.0085),),
     "mnist-dense-32": (Target("mse", 0.0046),),
@@ -39,6 +39,10 @@ TARGETS: Mapping[str, tuple[Target, ...]] = {
         Target("clustering_nmi", 0.78, at_least=True),
     ),
     "mnist-transfer": (Target("mse", 0.0200),),
+    # what principal components are published with on this table, see benchmarks/detection
+    "shuttle": (Target("auroc_rapp", 0.994, at_least=True),),
+    # what the mean over all ten digits was to be, each by the measure that validation rows choose
+    "mnist-anomaly": (Target("auroc_mse", 0.965, at_least=True),),
 }
 
 

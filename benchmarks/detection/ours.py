@@ -11,7 +11,8 @@ from service.scoring import catalogue
 from service.scoring.catalogue import Evidence, Need
 from service.scoring.measures import Scores
 from service.specs import TensorSpec
-from training.tables import TableNetwork, TableRecipe, column_scale, fit_table
+from training.recipe import TableRecipe
+from training.tables import TableNetwork, column_scale, fit_table
 
 EVERYTHING: Final[frozenset[Need]] = frozenset({"reconstruction", "code", "layers"})
 

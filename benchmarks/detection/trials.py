@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 from benchmarks.detection import contenders, ours
-from benchmarks.detection.ranking import Labels, Values, auroc, average_precision
 from benchmarks.detection.results import (
     DIGITS,
     ONE_ANOMALOUS,
@@ -27,6 +26,7 @@ from benchmarks.detection.sets import (
     split_table,
     validation_trial,
 )
+from training.ranking import Labels, Values, auroc, average_precision
 
 Trials: TypeAlias = Iterator[tuple[Key, Callable[[], Figures]]]
 """Experiments, and what makes each of them."""

@@ -47,6 +47,8 @@ SCORE: Final = "score"
 # ReduceMean takes its axes as an input from here on, and every graph is brought up to it
 MIN_OPSET: Final = 18
 
+ALIGNED: Final = 16  # float32 values of the widest vectors
+
 
 @dataclass(frozen=True, slots=True)
 class Graphs:
@@ -273,7 +275,8 @@ def _cut(whole: ModelProto, signature: Signature) -> Graphs:
     has_decoder = CODE in outputs and INPUT not in needs(whole.graph, [RECONSTRUCTION], stop=CODE)
     has_score = signature.reconstructs and RECONSTRUCTION in outputs
     if has_score:
-        _add_score(whole, signature.input.width)
+        spec = signature.input
+        _add_score(whole, spec.width, spec.size if spec.is_fixed else None)
     kept = whole.SerializeToString()
     graphs = _with_layers(whole, kept, signature) if signature.layers else Graphs()
     if CODE in outputs:
@@ -313,7 +316,7 @@ def _outputs(model: ModelProto) -> list[str]:
     return [name for name in (CODE, RECONSTRUCTION, SCORE) if name in found]
 
 
-def _add_score(model: ModelProto, width: Width) -> None:
+def _add_score(model: ModelProto, width: Width, features: int | None) -> None:
     """Append the mean squared error of every row, as ``service.scoring.measures`` defines it."""
     graph = model.graph
     constants = {
@@ -321,6 +324,9 @@ def _add_score(model: ModelProto, width: Width) -> None:
         "flat": np.array([0, -1]),
         "axes": np.array([1]),
     }
+    if features is not None and features % ALIGNED:
+        constants["padding"] = np.array([0, 0, 0, -features % ALIGNED])
+        constants["count"] = np.array(features, np.float32)
     graph.initializer.extend(
         numpy_helper.from_array(np.asarray(value), f"{SCORE}/{name}")
         for name, value in constants.items()
@@ -333,11 +339,26 @@ def _add_score(model: ModelProto, width: Width) -> None:
         ("Div", ["score/difference", "score/width"], "score/relative", {}),
         ("Mul", ["score/relative", "score/relative"], "score/squared", {}),
         ("Reshape", ["score/squared", "score/flat"], "score/features", {}),
-        ("ReduceMean", ["score/features", "score/axes"], SCORE, {"keepdims": 0}),
+        *_mean_of_rows(features),
     ]
     for operator, inputs, output, attributes in steps:
         graph.node.append(helper.make_node(operator, inputs, [output], **attributes))
     graph.output.append(helper.make_tensor_value_info(SCORE, TensorProto.FLOAT, ["batch"]))
+
+
+def _mean_of_rows(features: int | None) -> list[tuple[str, list[str], str, dict[str, Any]]]:
+    """Give the nodes that make a mean of every row, with the same bits wherever the row lies.
+
+    ONNX Runtime adds up from one boundary of vectors in memory to the next, so that the order of
+    a sum follows from where its row begins. Zeros fill rows up until all begin at a boundary.
+    """
+    if features is None or not features % ALIGNED:
+        return [("ReduceMean", ["score/features", "score/axes"], SCORE, {"keepdims": 0})]
+    return [
+        ("Pad", ["score/features", "score/padding"], "score/padded", {}),
+        ("ReduceSum", ["score/padded", "score/axes"], "score/sum", {"keepdims": 0}),
+        ("Div", ["score/sum", "score/count"], SCORE, {}),
+    ]
 
 
 def _expect(model: ModelProto, name: str, spec: TensorSpec | None) -> None:

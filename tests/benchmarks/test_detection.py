@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from benchmarks.detection.ranking import auroc, average_precision
 from benchmarks.detection.report import chosen_measure, ranked, render, targets
 from benchmarks.detection.results import (
     DIGITS,
@@ -25,6 +24,7 @@ from benchmarks.detection.sets import (
     split_table,
     validation_trial,
 )
+from training.ranking import auroc, average_precision
 
 LABELLED = st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40).filter(
     lambda rows: {kind for _, kind in rows} == {True, False}

@@ -254,6 +254,17 @@ class TestTypes:
         assert run(graphs.reconstruct, rows)[0].dtype == rows.dtype
         np.testing.assert_array_equal(run(graphs.score, rows)[0], np.zeros(3, np.float32))
 
+    @pytest.mark.parametrize("features", [3, 9, 16, 33])
+    def test_a_score_has_the_same_bits_wherever_its_row_lies(self, features):
+        ends = Signature(spec(features), spec(features), spec(features))
+        graph = from_pair(*tiny.halving([features]), ends).score
+        row = np.random.default_rng(features).normal(size=features).astype(np.float32)
+
+        scores = run(graph, np.tile(row, (20, 1)))[0]
+
+        assert len({score.tobytes() for score in scores}) == 1
+        np.testing.assert_allclose(scores[0], np.square(row / 2).mean(), rtol=1e-6)
+
     def test_features_with_scales_of_their_own_are_scored_by_them(self):
         scale = (1.0, 10.0, 0.5, 2.0)
         given = spec(4, scale=scale)

@@ -9,6 +9,7 @@ import pytest
 from service.packaging import answers
 from service.repository.golden import read_golden_rows
 from service.repository.packages import read_package, scan
+from service.scoring.calibration import read_calibration
 from training.targets import TARGETS, missed
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -70,11 +71,42 @@ def test_a_model_reaches_its_target_or_its_card_says_that_it_does_not(name):
     assert quality["figures"].get("target_missed", {}) == missed(CARDS[name]["name"], found)
 
 
-@pytest.mark.parametrize("name", [name for name in CARDS if "pca" in CARDS[name]["quality"]])
+DETECTORS = [name for name in CARDS if CARDS[name]["architecture"]["kind"] == "detecting"]
+TWINS = [name for name in CARDS if "pca" in CARDS[name]["quality"] and name not in DETECTORS]
+
+
+@pytest.mark.parametrize("name", TWINS)
 def test_a_model_is_better_than_its_pca_twin(name):
     quality = CARDS[name]["quality"]
 
     assert quality["mse"] < quality["pca"]["mse"]
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detector_scores_by_the_measure_that_its_card_names(name):
+    file = MODELS / name / CARDS[name]["calibration"]["file"]
+
+    default = read_calibration(file.read_bytes()).default_measure
+
+    assert default == CARDS[name]["quality"]["figures"]["default_measure"]
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detector_ranks_by_its_default_measure_better_than_principal_components(name):
+    figures = CARDS[name]["quality"]["figures"]
+
+    assert figures[f"auroc_{figures['default_measure']}"] > figures["auroc_of_pca"]
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detector_that_chose_its_measure_took_the_best_on_validation_rows(name):
+    figures = CARDS[name]["quality"]["figures"]
+    start = "validation_auroc_"
+    seen = {key.removeprefix(start): figures[key] for key in figures if key.startswith(start)}
+
+    # a table's validation rows are all normal and can choose nothing
+    best = max(seen, key=seen.__getitem__) if seen else "rapp"
+    assert figures["default_measure"] == best
 
 
 @pytest.mark.parametrize("name", CARDS)
@@ -97,5 +129,7 @@ def test_an_inherited_encoder_is_worth_more_than_a_fresh_one_with_each_seed(name
 def test_pictures_for_people_lie_beside_the_files_and_are_small(name):
     pictures = {path.name: path.stat().st_size for path in (MODELS / name).glob("*.png")}
 
-    assert {"loss.png", "reconstructions.png"} <= pictures.keys()
+    assert "loss.png" in pictures
+    assert ("reconstructions.png" in pictures) == ("image" in CARDS[name]["input"])
+    assert ("scores.png" in pictures) == (name in DETECTORS)
     assert max(pictures.values()) < 60_000

@@ -33,6 +33,21 @@ def test_components_are_fitted_on_the_training_rows_alone(random):
     assert measures.fit_pca(train, components=1).mse(test) == pytest.approx(1, rel=0.1)
 
 
+def test_distances_along_components_are_in_units_of_the_deviation_there():
+    random = np.random.default_rng(2)
+    known = (random.normal(size=(4000, 2)) @ [[3, 1], [0, 0.2]]).astype(np.float32)
+    known = np.column_stack([known, np.full(4000, 5, np.float32)])  # a column that is still
+    middle = known.mean(axis=0)
+    along, across = np.array([3, 1, 0], np.float32), np.array([-1, 3, 0], np.float32)
+
+    far, strange = measures.distances_along_components(
+        known, np.stack([middle + along, middle + across])
+    )
+
+    assert far == pytest.approx(1, rel=0.1)
+    assert strange > 100
+
+
 def test_a_score_at_the_threshold_is_not_above_it():
     scores = np.array([0.1, 0.2, 0.3, 0.4], dtype=np.float32)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from training.data import mnist
-from training.data.mnist import DataError
+from training.data.download import DataError
 
 
 def idx(values: np.ndarray) -> bytes:

@@ -62,13 +62,40 @@ def test_the_loss_curve_is_a_picture(tmp_path):
         assert picture.format == "PNG"
 
 
+def colours(path):
+    with Image.open(path) as picture:
+        return {colour for _, colour in picture.convert("RGB").getcolors() or []}
+
+
+BLUE, ORANGE, GREEN = (31, 119, 180), (255, 127, 14), (44, 160, 44)  # matplotlib's first three
+
+
+def test_a_histogram_has_a_line_for_each_kind_even_where_a_score_is_nought(tmp_path):
+    pytest.importorskip("matplotlib")
+    normal = np.array([0, 0.1, 0.2], np.float32)
+
+    pictures.save_histogram(
+        normal, normal * 9, 0.5, tmp_path / "scores.png", title="test", measure="mse"
+    )
+
+    assert {BLUE, ORANGE} <= colours(tmp_path / "scores.png")
+
+
+def test_errors_of_columns_have_a_bar_for_each_kind(tmp_path):
+    pytest.importorskip("matplotlib")
+    errors = np.array([[1, 2], [3, 4]], np.float32)
+
+    pictures.save_errors_by_column(
+        errors, errors * 5, ["a", "b"], tmp_path / "errors.png", title="test"
+    )
+
+    assert {BLUE, ORANGE} <= colours(tmp_path / "errors.png")
+
+
 def test_a_map_has_a_colour_for_each_class(tmp_path):
     pytest.importorskip("matplotlib")
     codes = np.array([[0, 0], [1, 0], [0, 1]], dtype=np.float32)
 
     pictures.save_map(codes, np.array([0, 1, 2], np.uint8), tmp_path / "map.png", title="test")
 
-    with Image.open(tmp_path / "map.png") as picture:
-        colours = {colour for _, colour in picture.convert("RGB").getcolors() or []}
-    # blue, orange and green of matplotlib's first three
-    assert {(31, 119, 180), (255, 127, 14), (44, 160, 44)} <= colours
+    assert {BLUE, ORANGE, GREEN} <= colours(tmp_path / "map.png")

@@ -19,10 +19,12 @@ from training.checkpoint import read_checkpoint
 from training.figures import NOISE_SEED
 from training.inheritance import inherit
 from training.networks import ConvolutionalSizes, convolutional, dictionary
+from training.normal_rows import Shuttle
 from training.pipeline import Conditions, make_package, train
-from training.recipe import Inheritance, Objective, Schedule, Stage
+from training.recipe import Inheritance, Objective, Schedule, Stage, TableRecipe
 from training.recipes import mnist_conv
 from training.rows import RowSets
+from training.tables import TableNetwork
 
 SIZES = ConvolutionalSizes(side=8, half_channels=2, quarter_channels=3, code=3)
 SCHEDULE = Schedule(epochs=2, batch_rows=16, learning_rate=1e-2)
@@ -197,3 +199,89 @@ def test_a_denoising_model_is_measured_against_clean_rows_beside_a_median_filter
     assert figures["psnr_db_of_the_mean_error"] < figures["psnr_db"]
     assert "psnr_db_of_a_median_filter" in figures
     assert (location.folder / "denoised.png").exists()
+
+
+COLUMNS = ("speed", "heat", "load")
+TABLE = TableRecipe(widths=(8,), code=4, noise=0.5, steps=200, batch_rows=32, learning_rate=1e-2)
+DETECTOR = replace(
+    RECIPE,
+    name="machine",
+    kind="detecting",
+    input=TensorSpec("float32", (3,), features=COLUMNS),
+    code_values=4,
+    network=lambda: TableNetwork((3,), TABLE),
+    stages=(),
+    source=Shuttle(),
+    table=TABLE,
+    default_measure="rapp",
+)
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory):
+    """The package of a table whose columns hang together, and its rows."""
+    random = np.random.default_rng(9)
+
+    def normal(count):
+        hidden = random.normal(size=(count, 1)) * [300, 2, -40] + [1000, 0, 7]
+        return (hidden + random.normal(size=(count, 3)) * [30, 0.2, 4]).astype(np.float32)
+
+    sizes = {"train": 400, "validation": 50, "calibration": 400}
+    made = {name: normal(size) for name, size in sizes.items()}
+    strange = normal(50)
+    strange[:, 1] = -strange[:, 1]
+    labels = np.repeat(np.array([0, 1], np.uint8), [100, 50])
+    rows = RowSets(**made, test=np.concatenate([normal(100), strange]), labels=labels)
+    folder = tmp_path_factory.mktemp("machines")
+    return make_package(DETECTOR, train(DETECTOR, rows, ALONE), rows, folder), rows
+
+
+def test_a_table_is_packed_with_its_columns_its_scale_and_its_default_measure(machine):
+    location, rows = machine
+
+    card = json.loads((location.folder / "model.json").read_text(encoding="utf-8"))
+    assert tuple(card["input"]["features"]) == COLUMNS
+    assert card["input"]["scale"] == pytest.approx(rows.train.std(axis=0), rel=1e-5)
+    calibration = read_calibration((location.folder / "calibration.npz").read_bytes())
+    assert calibration.default_measure == "rapp"
+    assert {"mse", "rapp", "knn"} <= set(calibration.measures)
+    assert card["architecture"]["hyperparameters"]["steps"] == 200
+    # what is learned, and not the means and deviations that lie beside it
+    assert card["architecture"]["parameters"] == 2 * (3 * 8 + 8 * 4) + 8 + 4 + 8 + 3
+
+
+def test_the_card_of_a_detector_ranks_its_measures_beside_principal_components(machine):
+    location, _ = machine
+
+    card = json.loads((location.folder / "model.json").read_text(encoding="utf-8"))
+    figures = card["quality"]["figures"]
+    # a turned column is far from the line that normal rows lie along
+    assert figures["auroc_rapp"] > 0.8
+    assert {"average_precision_rapp", "auroc_of_pca", "average_precision_of_pca"} <= figures.keys()
+    assert card["training"]["data"][0]["split"]["anomalies_in_test"] == 50
+    assert card["quality"]["parity_max_difference"] < 1e-5
+
+
+def test_a_detector_of_tables_has_pictures_of_scores_and_columns_and_no_contact_sheet(machine):
+    location, _ = machine
+
+    found = {path.name for path in location.folder.glob("*.png")}
+    assert found == {"loss.png", "scores.png", "errors.png"}
+
+
+def test_a_kept_table_checkpoint_gives_the_same_graphs(machine, tmp_path):
+    location, rows = machine
+    checkpoint = train(DETECTOR, rows, ALONE)
+    checkpoint.save(tmp_path / "checkpoint.pt")
+
+    again = make_package(DETECTOR, read_checkpoint(tmp_path / "checkpoint.pt"), rows, tmp_path)
+
+    assert read_package(again).model_sha256 == read_package(location).model_sha256
+
+
+def test_a_short_training_of_a_table_has_so_many_points(machine):
+    _, rows = machine
+
+    history = train(DETECTOR, rows, replace(ALONE, epochs=2)).history
+
+    assert len(history.train_loss) == 2

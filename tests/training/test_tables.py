@@ -1,12 +1,22 @@
 """The table recipe: scaling inside the graph, learning without copying, the same bits again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from training.export import parity, to_onnx  # noqa: E402
-from training.tables import TableRecipe, column_scale, fit_table  # noqa: E402
+from training.export import export, parity, to_onnx  # noqa: E402
+from training.layers import places  # noqa: E402
+from training.recipe import TableRecipe  # noqa: E402
+from training.tables import (  # noqa: E402
+    STEPS_A_POINT,
+    Curve,
+    TableNetwork,
+    column_scale,
+    fit_table,
+)
 
 SMALL = TableRecipe(widths=(16,), code=8, noise=0.5, steps=150, batch_rows=64, learning_rate=1e-2)
 
@@ -80,3 +90,49 @@ def test_both_halves_can_be_exported_with_their_scaling(network):
     assert parity(network.encoder, [encoder], rows) < 1e-5
     # in units of thousands
     assert parity(network, [encoder, decoder], rows) < 1e-2
+
+
+def test_the_curve_has_a_point_for_every_few_steps_and_changes_no_weight(network):
+    rows = table(2000)
+    curve = Curve(table(100, seed=2), column_scale(rows)[1])
+
+    watched = fit_table(rows, SMALL, seed=0, watch=curve)
+
+    history = curve.history
+    assert len(history.train_loss) == len(history.validation_mse) == SMALL.steps // STEPS_A_POINT
+    assert history.train_loss[-1] < history.train_loss[0]
+    expected = network.state_dict()
+    assert all(torch.equal(expected[name], found) for name, found in watched.state_dict().items())
+
+
+def test_weights_fit_into_a_network_that_has_not_seen_the_rows(network):
+    fresh = TableNetwork((4,), SMALL)
+
+    fresh.load_state_dict(network.state_dict())
+
+    rows = torch.from_numpy(table(5))
+    assert torch.equal(fresh(rows), network(rows))
+
+
+def test_pictures_go_through_flat_and_keep_their_values(network):
+    recipe = replace(SMALL, scaled=False, steps=STEPS_A_POINT)
+    pictures = np.random.default_rng(3).random((200, 1, 4, 4), np.float32)
+
+    found = fit_table(pictures, recipe, seed=0)
+
+    given = found(torch.from_numpy(pictures[:3]))
+    assert given.shape == (3, 1, 4, 4)
+    assert "encoder.0.deviation" not in found.state_dict()
+
+
+def test_exported_halves_name_their_layers_and_are_compared_in_the_columns_units(network):
+    rows = table(64)
+
+    exported = export(network, rows, unit=column_scale(table(2000))[1])
+
+    assert exported.max_difference < 1e-5
+    layers = places(network, torch.from_numpy(rows))
+    inner = [place.layer.name for place in layers if place.is_inner]
+    assert inner == ["encoder.dense1", "decoder.dense1", "decoder.dense2"]
+    assert [layer.layer.activation for layer in layers].count("silu") == 2
+    assert layers[-1].layer.kind == "scaling by mean and deviation"

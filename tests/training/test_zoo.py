@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from training import zoo
-from training.figures import TOLERANCES
+from training.figures import AUROC, TOLERANCES, VALIDATION
 from training.zoo import PAGE, ROOT, page, read_models
 
 MODELS = read_models(ROOT / "models")
@@ -64,3 +64,45 @@ def test_a_target_that_was_missed_is_on_the_page():
     changed = page([zoo.Model(model.location, card)])
 
     assert "* Target missed, mse: was to be at most 0.1 and is 0.2\n" in changed
+
+
+def test_what_was_tried_in_vain_is_on_the_page():
+    card = json.loads(json.dumps(MODELS[0].card))
+    card["quality"]["figures"]["tried"] = ["more epochs", "fewer rows a step"]
+
+    assert "* Tried in vain: more epochs; fewer rows a step\n" in page(
+        [zoo.Model(MODELS[0].location, card)]
+    )
+
+
+def test_measures_of_a_detector_stand_in_a_table_the_best_first():
+    card = json.loads(json.dumps(MODELS[0].card))
+    card["quality"]["figures"] = {
+        "default_measure": "mse",
+        f"{AUROC}mse": 0.9,
+        "average_precision_mse": 0.5,
+        f"{VALIDATION}mse": 0.8,
+        f"{AUROC}rapp": 0.95,
+        "average_precision_rapp": 0.6,
+        f"{AUROC}of_pca": 0.7,
+        "average_precision_of_pca": 0.3,
+    }
+
+    text = page([zoo.Model(MODELS[0].location, card)])
+
+    lines = [
+        "| measure | AUROC | average precision | AUROC on validation rows |",
+        "|---|---|---|---|",
+        "| `rapp` | 0.9500 | 0.6000 | - |",
+        "| `mse`, the default | 0.9000 | 0.5000 | 0.8000 |",
+        "| PCA | 0.7000 | 0.3000 | - |",
+    ]
+    assert "\n".join(["", *lines, ""]) in text
+
+
+def test_every_data_set_is_named_once_with_its_licence():
+    text = page(MODELS)
+
+    for model in MODELS:
+        for data in model.card["training"]["data"]:
+            assert text.count(f"* {data['name']}, {data['licence']}\n") == 1

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from hashlib import md5
 from math import prod
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import numpy as np
 import numpy.typing as npt
+
+from training.data.download import DataError, download
 
 NAME = "MNIST"
 AUTHORS = "Y. LeCun, C. Cortes, C. J. C. Burges"
@@ -34,13 +34,8 @@ MD5 = {
     "t10k-labels-idx1-ubyte.gz": "27ae3e4e09519cfbb04c329615203637",
 }
 IDX_OF_BYTES = b"\x00\x00\x08"  # two zeros, and the format's code of uint8
-DOWNLOAD_MAX_BYTES = 1 << 26  # the largest file has 10 MB; whatever is larger is not MNIST
 
 Pixels = npt.NDArray[np.uint8]
-
-
-class DataError(Exception):
-    """A data set is missing, damaged or not what it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +68,7 @@ def load(
     def read(name: str) -> Pixels:
         path = folder / name
         if not path.exists():
-            _download(source + name, path, checksums[name])
+            download(source + name, path, lambda packed: _unpacked(packed, name, checksums[name]))
         return read_idx(_unpacked(path.read_bytes(), name, checksums[name]))
 
     return {part: Digits(read(IMAGES[part]), read(LABELS[part])) for part in IMAGES}
@@ -114,16 +109,3 @@ def _unpacked(packed: bytes, name: str, checksum: str) -> bytes:
     if digest != checksum:
         raise DataError(f"{name} holds bytes with md5 {digest} instead of {checksum}")
     return data
-
-
-def _download(address: str, path: Path, checksum: str) -> None:
-    """Fetch one file; it is stored only when its content is right."""
-    print(f"downloading {address}")
-    try:
-        with urlopen(address, timeout=60) as answer:  # noqa: S310 - file:// is wanted, see above
-            packed = answer.read(DOWNLOAD_MAX_BYTES)
-    except (URLError, TimeoutError) as error:
-        raise DataError(f"{path.name} is not in {path.parent} and cannot be downloaded") from error
-    _unpacked(packed, path.name, checksum)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(packed)

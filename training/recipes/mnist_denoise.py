@@ -54,4 +54,8 @@ RECIPE = Recipe(
     hold_out=HOLD_OUT,
     # edges and strokes need not be learned again; what lies between them is new
     inherits=Inheritance("mnist-conv", 2, encoder=(0, 2), decoder=(3, 6, 8)),
+    tried=(
+        "a single fall of the learning rate over 4 epochs (validation MSE 0.0106) and a second one"
+        " over 8 (0.0099)",
+    ),
 )

@@ -50,9 +50,20 @@ CODE_16 = replace(
     CODE_16,
     rivals={"squared error as the loss": with_squared_error(CODE_16)},
     rival_seeds=(0,),
+    tried=(
+        "a single fall of the learning rate over 20 epochs (validation MSE 0.0097)",
+        "squared error as the loss, as below",
+    ),
 )
 
 THIRTY = Schedule(epochs=30, batch_rows=128, learning_rate=2e-3)
 CODE_32 = recipe(32, (256, 128), THIRTY, THIRTY, replace(THIRTY, epochs=20, learning_rate=1.5e-3))
 
-RECIPES = [CODE_2, CODE_16, CODE_32]
+RECIPES = [
+    CODE_2,
+    CODE_16,
+    replace(
+        CODE_32,
+        tried=("a single fall of the learning rate over 30 epochs (validation MSE 0.0060)",),
+    ),
+]

@@ -87,6 +87,10 @@ class TableRecipe:
         batch_rows: Rows a step, drawn anew each time.
         learning_rate: At the first step.
         scaled: Columns have units of their own, which the graph takes off and puts back.
+        reach: Deviations beyond which the graph takes a value for one at that distance: what no
+            row has shown cannot be copied, and stands out in the column that it lies in.
+        blots: Largest side of a square of one random value that covers a place of each picture
+            while it learns, so that what is wrong in one place does not bend the others.
     """
 
     widths: tuple[int, ...] = (128, 64)
@@ -96,6 +100,8 @@ class TableRecipe:
     batch_rows: int = 256
     learning_rate: float = 2e-3
     scaled: bool = True
+    reach: float | None = None
+    blots: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,17 @@ class Served:
         asked = "" if measure is None else f"?metric={measure}"
         return self._numbers(f"anomaly-score{asked}", rows)
 
+    def domains(self, rows: Rows) -> npt.NDArray[np.str_]:
+        """Whether each row is ``in`` or ``out``."""
+        answers = self._answers("anomaly-score?include=domain", rows, JSON)
+        return np.concatenate([json.loads(answer)["domain"] for answer in answers])
+
+    def first_features(self, rows: Rows) -> Numbers:
+        """The place of each row's feature with the largest error, one number an axis."""
+        answers = self._answers("anomaly-score?explain=1", rows, JSON)
+        found = [row[0]["index"] for each in answers for row in json.loads(each)["explanations"]]
+        return np.array(found, np.int64)
+
     @property
     def measures(self) -> Sequence[str]:
         metrics: list[str] = self.card["calibration"]["metrics"]

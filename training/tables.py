@@ -39,17 +39,29 @@ STEPS_A_POINT = 50  # of a curve of the loss
 
 
 class Scaled(nn.Module):
-    """Takes the mean off and divides by the deviation, or goes back; both are constants."""
+    """Takes the mean off and divides by the deviation, or goes back; both are constants.
 
-    def __init__(self, middle: Rows, deviation: Rows, *, back: bool = False) -> None:
+    Args:
+        middle: What counts as zero.
+        deviation: What counts as one.
+        back: Goes back.
+        reach: Deviations at which everything further is taken to be.
+    """
+
+    def __init__(
+        self, middle: Rows, deviation: Rows, *, back: bool = False, reach: float | None = None
+    ) -> None:
         super().__init__()
         self.register_buffer("middle", torch.from_numpy(middle))
         self.register_buffer("deviation", torch.from_numpy(deviation))
-        self.back = back
+        self.back, self.reach = back, reach
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         middle, deviation = self.get_buffer("middle"), self.get_buffer("deviation")
-        return rows * deviation + middle if self.back else (rows - middle) / deviation
+        if self.back:
+            return rows * deviation + middle
+        scaled = (rows - middle) / deviation
+        return scaled if self.reach is None else scaled.clamp(-self.reach, self.reach)
 
 
 class TableNetwork(Autoencoder):
@@ -89,7 +101,8 @@ def _ends(
     after: list[nn.Module] = []
     if recipe.scaled:
         middle, deviation = scale or _unscaled(shape)
-        before, after = [Scaled(middle, deviation)], [Scaled(middle, deviation, back=True)]
+        before = [Scaled(middle, deviation, reach=recipe.reach)]
+        after = [Scaled(middle, deviation, back=True)]
     if len(shape) > 1:
         return [*before, nn.Flatten()], [nn.Unflatten(1, tuple(shape)), *after]
     return before, after
@@ -141,6 +154,8 @@ def fit_table(
     for step in range(recipe.steps):
         clean = known[torch.randint(len(known), (recipe.batch_rows,))]
         noisy = clean + recipe.noise * unit * torch.randn_like(clean)
+        if recipe.blots:
+            noisy = blotted(noisy, recipe.blots)
         # in units of the deviation, so that no column drowns the others
         loss = mse_loss(network(noisy) / unit, clean / unit)
         optimizer.zero_grad()
@@ -150,6 +165,24 @@ def fit_table(
         if watch is not None:
             watch(network, step + 1, loss.item())
     return network.eval()
+
+
+def blotted(pictures: torch.Tensor, most: int) -> torch.Tensor:
+    """Cover a square of each picture, of a random place, side and value from 0 to 1.
+
+    Args:
+        pictures: Height and width are the last axes.
+        most: Largest side; the smallest is two.
+    """
+    rows, (height, width) = len(pictures), pictures.shape[-2:]
+    sides = torch.randint(2, most + 1, (rows, 1))
+    tops = (torch.rand(rows, 1) * (height - sides + 1)).floor()
+    lefts = (torch.rand(rows, 1) * (width - sides + 1)).floor()
+    lines, columns = torch.arange(height), torch.arange(width)
+    down = (lines >= tops) & (lines < tops + sides)
+    right = (columns >= lefts) & (columns < lefts + sides)
+    is_covered = (down[:, :, None] & right[:, None, :])[:, None]
+    return torch.where(is_covered, torch.rand(rows, 1, 1, 1), pictures)
 
 
 class Curve:

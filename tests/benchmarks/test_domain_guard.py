@@ -1,9 +1,5 @@
 """The report on the domain guard: targets beside what was found."""
 
-import pytest
-
-pytest.importorskip("torch")
-
 import numpy as np
 from PIL import Image
 
@@ -11,22 +7,23 @@ from benchmarks.domain_guard import Finding, kinds, render
 
 
 def test_digits_should_pass_and_everything_else_should_not():
-    assert Finding("digits", 9, 0.02, is_digit=True).is_met
-    assert not Finding("digits", 9, 0.021, is_digit=True).is_met
-    assert Finding("noise", 9, 0.99, is_digit=False).is_met
-    assert not Finding("noise", 9, 0.98, is_digit=False).is_met
+    assert Finding("digits", 9, {"a": 0.0, "b": 0.02}, is_digit=True).is_met
+    assert not Finding("digits", 9, {"a": 0.0, "b": 0.021}, is_digit=True).is_met
+    assert Finding("noise", 9, {"a": 1.0, "b": 0.99}, is_digit=False).is_met
+    assert not Finding("noise", 9, {"a": 1.0, "b": 0.98}, is_digit=False).is_met
 
 
 def test_a_report_names_what_was_met_and_what_was_missed():
     report = render(
-        [Finding("digits", 10, 0.0127, is_digit=True), Finding("noise", 7, 0.5, is_digit=False)],
-        5000,
-        250.4,
+        [
+            Finding("digits", 10, {"a/1": 0.0127, "b/2": 0.001}, is_digit=True),
+            Finding("noise", 7, {"a/1": 0.5, "b/2": 1.0}, is_digit=False),
+        ]
     )
 
-    assert "| digits | 10 | 1.27% | met |" in report
-    assert "| noise | 7 | 50.00% | missed |" in report
-    assert "250 us of CPU a row" in report
+    assert "| rows | how many | a/1 | b/2 |" in report
+    assert "| digits | 10 | 1.27% | 0.10% | met |" in report
+    assert "| noise | 7 | 50.00% | 100.00% | missed |" in report
 
 
 def test_every_kind_has_rows_that_the_model_takes(tmp_path):

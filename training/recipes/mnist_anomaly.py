@@ -1,9 +1,11 @@
 """``mnist-anomaly``: one digit is normal, and every other one is to be found.
 
-The denoising autoencoder of the detection benchmark, with the sizes and steps that it has for all
-ten digits. The digit was chosen before anything was trained: 3 is none of the four that the measure
-``rapp`` was developed with (0, 2, 5 and 8) and one of the harder ones, for its curves are those of
-5, 8 and 9.
+The denoising autoencoder of the detection benchmark with twice its steps and one thing more: in
+each picture that it learns from, a square is covered, so that what is wrong in one place does not
+bend the strokes in others. Of no square, squares of up to 8 and of up to 10 pixels the last was
+best on validation rows. The digit was chosen before anything was trained: 3 is none of the four
+that the measure ``rapp`` was developed with (0, 2, 5 and 8) and one of the harder ones, for its
+curves are those of 5, 8 and 9.
 """
 
 from typing import TYPE_CHECKING
@@ -20,10 +22,11 @@ TABLE = TableRecipe(
     widths=(256, 128),
     code=32,
     noise=0.6,
-    steps=3000,
+    steps=6000,
     batch_rows=128,
     learning_rate=1e-3,
     scaled=False,  # all pixels are on one scale
+    blots=10,
 )
 
 

@@ -57,7 +57,7 @@ def test_a_table_has_theirs_ours_and_the_difference_in_every_row(table):
     assert {row.count(" |") for row in rows} == {3}
 
 
-@pytest.mark.parametrize("file, anchor", sorted(set(_LINK.findall(PAGE))))
+@pytest.mark.parametrize(("file", "anchor"), sorted(set(_LINK.findall(PAGE))))
 def test_every_place_that_the_page_links_is_there(file, anchor):
     target = DOCS / (file or "migrating.md")
 

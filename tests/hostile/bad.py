@@ -25,6 +25,7 @@ ENCODER: Final = "encoder.onnx"
 GOLDEN: Final = "golden.npz"
 CALIBRATION: Final = "calibration.npz"
 ROWS = np.random.default_rng(3).random((2, 4), np.float32)
+MANY = np.random.default_rng(4).random((50, 4), np.float32)
 
 Spoil = Callable[[Path], object]
 
@@ -229,7 +230,7 @@ def bomb(_: bytes = b"") -> bytes:
 def other_calibration(folder: Path) -> None:
     other = tiny.write(
         folder.parent.parent.parent / "elsewhere", tiny.mixing(4, 2), ROWS,
-        calibration=ROWS, value_range=(0, 1),
+        calibration=MANY, value_range=(0, 1),
     )  # fmt: skip
     put(folder, CALIBRATION, (other.folder / CALIBRATION).read_bytes())
 

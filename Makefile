@@ -52,8 +52,8 @@ interop: $(VENV)/dev.stamp  ## the service with the clients of others and models
 train: $(VENV)/train.stamp  ## train, export, calibrate and measure a model: MODEL=mnist-conv, DATA=FOLDER of its data set
 	$(BIN)/python -m training $(MODEL) $(if $(DATA),--data $(DATA)) $(if $(PHOTOGRAPHS),--photographs $(PHOTOGRAPHS)) $(ARGS)
 
-smoke-train: $(VENV)/train.stamp $(VENV)/dev.stamp  ## every test of the recipes, with PyTorch: the last one trains, exports, serves and asks a model
-	$(BIN)/python -m pytest tests/training $(ARGS)
+smoke-train: $(VENV)/train.stamp $(VENV)/dev.stamp  ## train a small model for a few steps, export, serve and ask it; ARGS=tests/training for every test of the recipes
+	$(BIN)/python -m pytest tests/training/test_smoke.py $(ARGS)
 
 evaluate: $(VENV)/serve.stamp  ## recompute every figure of the model cards through a running service and compare: DATA=data/mnist TABLES=data/adbench
 	$(BIN)/python -m training.evaluate --data $(or $(DATA),data/mnist) --tables $(TABLES) $(ARGS)

@@ -10,6 +10,7 @@ ENGINE ?= docker
 EXTRAS ?=
 FUZZ := .venv-fuzz
 DETECTION := .venv-detection
+SMOKE := .venv-smoke
 TABLES ?= data/adbench
 SECONDS ?= 30
 
@@ -52,8 +53,8 @@ interop: $(VENV)/dev.stamp  ## the service with the clients of others and models
 train: $(VENV)/train.stamp  ## train, export, calibrate and measure a model: MODEL=mnist-conv, DATA=FOLDER of its data set
 	$(BIN)/python -m training $(MODEL) $(if $(DATA),--data $(DATA)) $(if $(PHOTOGRAPHS),--photographs $(PHOTOGRAPHS)) $(ARGS)
 
-smoke-train: $(VENV)/train.stamp $(VENV)/dev.stamp  ## train a small model for a few steps, export, serve and ask it; ARGS=tests/training for every test of the recipes
-	$(BIN)/python -m pytest tests/training/test_smoke.py $(ARGS)
+smoke-train: $(SMOKE)/smoke.stamp  ## train a small model for a few steps, export, serve and ask it; ARGS=tests/training for every test of the recipes
+	$(SMOKE)/bin/python -m pytest $(or $(ARGS),tests/training/test_smoke.py)
 
 evaluate: $(VENV)/serve.stamp  ## recompute every figure of the model cards through a running service and compare: DATA=data/mnist TABLES=data/adbench
 	$(BIN)/python -m training.evaluate --data $(or $(DATA),data/mnist) --tables $(TABLES) $(ARGS)
@@ -88,7 +89,7 @@ lock: $(VENV)/dev.stamp  ## write requirements/*.txt anew from pyproject.toml
 	    --upgrade -c requirements/serve.txt pyproject.toml --extra cuda --group build -o requirements/cuda.txt
 
 clean:          ## remove the environment and every cache
-	rm -rf $(VENV) $(FUZZ) $(DETECTION) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(FUZZ) $(DETECTION) $(SMOKE) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Hourglass needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
@@ -114,6 +115,14 @@ $(FUZZ)/fuzz.stamp: requirements/serve.txt requirements/fuzz.txt
 # PyTorch is not in the lock file: its builds differ by machine, and serving never needs it
 $(VENV)/train.stamp: training/requirements.txt $(VENV)/serve.stamp
 	$(PIP) install -r training/requirements.txt
+	touch $@
+
+# the same, for the tests: beside the environment of all others, which must not need PyTorch
+$(SMOKE)/smoke.stamp: training/requirements.txt $(VENV)/dev.stamp
+	$(PYTHON) -m venv $(SMOKE)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	    > $$($(SMOKE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/all-others.pth
+	$(SMOKE)/bin/python -m pip --disable-pip-version-check -q install -r training/requirements.txt
 	touch $@
 
 # detectors of others bring a lot with them, so they have an environment of their own

@@ -176,7 +176,7 @@ class Caller:
 
     def __init__(self, target: Target) -> None:
         parts = urlsplit(target.url)
-        self._path = parts.path
+        self._path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         self._body = target.body.read_bytes()
         self._headers = {"Content-Type": target.media, "Accept": target.media}
         self._connection = http.client.HTTPConnection(

@@ -10,6 +10,7 @@ Figures: TypeAlias = dict[str, tuple[float, float]]
 
 TABLE: Final = "table"
 VALIDATION: Final = "validation"
+DEEP: Final = "deep"  # in front of measures of the network that RaPP's paper describes
 ONE_NORMAL: Final = "one-normal"
 ONE_ANOMALOUS: Final = "one-anomalous"
 DIGITS: Final = range(10)

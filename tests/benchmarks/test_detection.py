@@ -138,10 +138,24 @@ def test_targets_are_met_or_missed_by_what_was_measured():
     ours = dict.fromkeys(TABLES, 0.97)
     theirs = dict.fromkeys(TABLES, 0.94) | {"cardio": 0.985}
 
-    lines = targets({"rapp": ours, "PyOD AutoEncoder": theirs}, {}, "mse").splitlines()[2:]
+    lines = targets({"rapp": ours, "PyOD AutoEncoder": theirs}, {}, {}, "mse").splitlines()[2:]
 
     assert [line.split("|")[3].strip() for line in lines] == ["0.9700", "0.0225", "-0.0150"]
     assert [line.split("|")[4].strip() for line in lines] == ["met", "met", "missed"]
+
+
+def test_what_was_published_with_one_digit_anomalous_is_met_by_some_measures_and_missed_by_others():
+    others = {
+        name: {str(digit): area for digit in DIGITS}
+        for name, area in (("mse", 0.8), ("deep rapp", 0.92), ("sap", 0.99))
+    }
+
+    lines = targets({}, {}, others, "mse").splitlines()[2:]
+
+    assert [line.split("|")[2:5] for line in lines] == [
+        [" 0.916 ", " 0.9200 ", " met "],
+        [" 0.859 ", " 0.8000 ", " missed "],
+    ]
 
 
 def test_detectors_are_ranked_by_their_mean_and_those_with_gaps_come_last():

@@ -13,6 +13,9 @@ DETECTION := .venv-detection
 SMOKE := .venv-smoke
 TABLES ?= data/adbench
 SECONDS ?= 30
+# lets an environment find what is installed in the usual one
+borrow = $(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	> $$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/usual.pth
 
 .PHONY: serve test check format schema cover fuzz interop train smoke-train evaluate zoo bench detection slow-clients image image-check lock clean help
 .DEFAULT_GOAL := help
@@ -105,9 +108,9 @@ $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/serve.stamp
 	touch $@
 
 # atheris has wheels for few platforms and nobody should have to build it: without it nothing is fuzzed, and that is said
-$(FUZZ)/fuzz.stamp: requirements/serve.txt requirements/fuzz.txt
+$(FUZZ)/fuzz.stamp: requirements/fuzz.txt $(VENV)/dev.stamp
 	$(PYTHON) -m venv $(FUZZ)
-	$(FUZZ)/bin/python -m pip --disable-pip-version-check -q install --require-hashes -r requirements/serve.txt
+	$(call borrow,$(FUZZ))
 	$(FUZZ)/bin/python -m pip --disable-pip-version-check -q install --only-binary atheris --require-hashes \
 	    -r requirements/fuzz.txt && touch $@ \
 	    || echo "atheris cannot be installed for this Python on this platform; pip says above why"
@@ -120,8 +123,7 @@ $(VENV)/train.stamp: training/requirements.txt $(VENV)/serve.stamp
 # the same, for the tests: beside the environment of all others, which must not need PyTorch
 $(SMOKE)/smoke.stamp: training/requirements.txt $(VENV)/dev.stamp
 	$(PYTHON) -m venv $(SMOKE)
-	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
-	    > $$($(SMOKE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/all-others.pth
+	$(call borrow,$(SMOKE))
 	$(SMOKE)/bin/python -m pip --disable-pip-version-check -q install -r training/requirements.txt
 	touch $@
 

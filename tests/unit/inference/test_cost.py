@@ -312,3 +312,9 @@ def test_a_saturated_graph_is_still_warmed_up_at_every_size_where_it_must_be():
     measure_cost(lambda size: busy(runs, 0.001 * size)(size), [1, 2, 4, 8], thorough=True)
 
     assert set(runs) == {1, 2, 4, 8}
+
+
+def test_a_clock_that_stands_still_gives_way_to_the_time_that_passed():
+    cost = measure_cost(busy([], 0.001), [1, 2, 4], clock=lambda: 0.0)
+
+    assert all(seconds >= 0.001 for seconds in cost.seconds)

@@ -7,7 +7,8 @@ several batch sizes, and has given the stored answers to its golden rows.
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -77,6 +78,9 @@ SessionFactory: TypeAlias = Callable[[bytes, Device], Session]
 
 # larger batches were slower on a CPU (cache), and keep everybody waiting
 AUTO_MAX_ROWS: Final = 128
+
+# rows that may wait where nobody is to be refused
+NO_LIMIT: Final = 1 << 40
 
 # rows of a free axis to warm up with, where no golden rows say better
 FREE_AXIS_LENGTH: Final = 64
@@ -258,6 +262,24 @@ def assemble(package: Package, engine: Engine, allowance: Allowance | None = Non
     except BaseException:
         assembly.undo()
         raise
+
+
+@contextmanager
+def opened(package: Package, engine: Engine) -> Iterator[LiveModel]:
+    """Load one model for as long as a block lasts; the engine is of no use afterwards.
+
+    Raises:
+        PackageError: The package does not do what its manifest says.
+        DeviceUnavailableError: A session came up on another device.
+    """
+    try:
+        live = assemble(package, engine)
+        try:
+            yield live
+        finally:
+            live.close()
+    finally:
+        engine.lanes.close()
 
 
 class _Assembly:

@@ -7,7 +7,6 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -16,10 +15,11 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
-from service.assembly import AUTO_MAX_ROWS, assemble, make_engine
+from service.assembly import AUTO_MAX_ROWS, NO_LIMIT, Engine, make_engine, opened
 from service.blueprint import is_large, make_graphs, served_graphs, served_run
 from service.calibrating import EVERY_MEASURE, Choice, calibrate_model, in_chunks
 from service.errors import InferenceError, PackageError
+from service.grants import usable_cores
 from service.inference import operations
 from service.inference.graphs import CODE, RECONSTRUCTION, SCORE
 from service.inference.invariance import (
@@ -28,6 +28,7 @@ from service.inference.invariance import (
     find_dependences,
     runtime_version,
 )
+from service.inference.lane import Lanes
 from service.inference.providers import Device
 from service.inference.session import OrtSession
 from service.metrics import Metrics
@@ -62,8 +63,6 @@ GOLDEN_FILE: Final = "golden.npz"
 _CALIBRATION_NAME: Final = re.compile(r"calibration(-[0-9a-f]{12})?\.npz")
 
 BATCH_ROWS: Final = 64
-
-_NO_LIMIT: Final = 1 << 40
 
 # half precision rounds to 1e-3, and sums of rounded numbers stray further
 HALF_TOLERANCE: Final = 1e-2
@@ -124,23 +123,25 @@ def calibrate_package(package: Package, rows: Rows, choice: Choice = EVERY_MEASU
         PackageError: The model does not reconstruct its input, or fails on the rows.
         UnsupportedOperationError: It cannot have one of the measures.
     """
-    settings = Settings(max_queue_rows=_NO_LIMIT)
-    engine = make_engine(settings, Device(), Metrics(CollectorRegistry()))
+    # no setting of a server may change what goes into a package
+    engine = Engine(
+        device=Device(),
+        lanes=Lanes(usable_cores()),
+        make_session=OrtSession,
+        metrics=Metrics(CollectorRegistry()),
+        max_queue_rows=NO_LIMIT,
+    )
     try:
-        live = assemble(package, replace(engine, max_wait_s=float("inf")))
-        try:
-            chunks = in_chunks(rows)
+        with (
+            opened(package, engine) as live,
+            ThreadPoolExecutor(1) as apart,  # the caller may have a loop of its own
+        ):
             study = calibrate_model(
-                live.autoencoder, chunks, choice, model_sha256=package.model_sha256
+                live.autoencoder, in_chunks(rows), choice, model_sha256=package.model_sha256
             )
-            with ThreadPoolExecutor(1) as apart:  # the caller may have a loop of its own
-                return apart.submit(asyncio.run, study).result()
-        finally:
-            live.close()
+            return apart.submit(asyncio.run, study).result()
     except InferenceError as error:
         raise PackageError("the model fails on the rows that calibrate it") from error
-    finally:
-        engine.lanes.close()
 
 
 def measure_batch_invariance(
@@ -203,14 +204,9 @@ def check_package(
         PackageError: It cannot be trusted or does not do what its manifest says.
         DeviceUnavailableError: A session came up on another device.
     """
-    engine = make_engine(settings, device, Metrics(CollectorRegistry()))
-    try:
-        live = assemble(read_package(location, is_sealed=is_sealed), engine)
-    finally:
-        engine.lanes.close()
-    found = live.autoencoder.operations
-    live.close()
-    return found
+    package = read_package(location, is_sealed=is_sealed)
+    with opened(package, make_engine(settings, device, Metrics(CollectorRegistry()))) as live:
+        return live.autoencoder.operations
 
 
 def golden_tolerance(manifest: Manifest) -> float:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from service.assembly import LiveModel, assemble, make_engine
+from service.assembly import NO_LIMIT, LiveModel, make_engine, opened
 from service.errors import InferenceError, InvalidRowsError
 from service.inference import operations
 from service.inference.evidence import gather
@@ -27,8 +27,6 @@ from service.settings import Settings
 
 # while the first of them is written, the device has the others; more would only take memory
 IN_FLIGHT: Final = 4
-
-_NO_LIMIT: Final = 1 << 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,15 +75,9 @@ def open_model(package: Package, settings: Settings) -> Iterator[LiveModel]:
         DeviceUnavailableError: The device that *settings* ask for does not work here.
     """
     engine = make_engine(settings, server_device(settings), Metrics(CollectorRegistry()))
-    engine = replace(engine, max_queue_rows=_NO_LIMIT, max_wait_s=float("inf"))
-    try:
-        live = assemble(package, engine)
-        try:
-            yield live
-        finally:
-            live.close()
-    finally:
-        engine.lanes.close()
+    engine = replace(engine, max_queue_rows=NO_LIMIT, max_wait_s=float("inf"))
+    with opened(package, engine) as live:
+        yield live
 
 
 def process(run: Run) -> Outcome:

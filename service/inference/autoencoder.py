@@ -19,7 +19,7 @@ from service.inference.operations import (
     of_layer,
 )
 from service.inference.ticket import Ticket
-from service.scoring.measures import Scores, feature_errors, mean_squared_error
+from service.scoring.measures import Scores, mean_squared_error
 from service.specs import Rows
 
 Codes: TypeAlias = Rows
@@ -164,18 +164,8 @@ class Autoencoder:
         if ANOMALY_SCORE in self._batchers:
             return (await self._run(ANOMALY_SCORE, rows, ticket))[0]
         self.check(ANOMALY_SCORE)
-        return (await self.score_features(rows, ticket))[0]
-
-    async def score_features(self, rows: Rows, ticket: Ticket) -> tuple[Scores, Rows]:
-        """Give the bits of *score*, and the squared error of every feature."""
-        self.check(ANOMALY_SCORE)
-        width = self.signature.input.width
-        if not self._has_everything:
-            reconstruction = await self.reconstruct(rows, ticket)
-            scores = mean_squared_error(rows, reconstruction, width=width)
-        else:
-            *_, reconstruction, scores = await self._run_late(INFER, rows, ticket)
-        return scores, feature_errors(rows, reconstruction, width=width)
+        scores: Scores = (await self.infer(rows, ticket, (SCORE,)))[SCORE]
+        return scores
 
     async def infer(
         self, rows: Rows, ticket: Ticket, outputs: Collection[str]

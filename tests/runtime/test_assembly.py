@@ -25,6 +25,7 @@ from service.scoring.calibration import read_calibration
 from service.specs import ImageSpec
 from tests import tiny
 from tests.fakes import WAIT_S, FakeSession
+from tests.scoring import score_features
 
 ROWS = np.random.default_rng(8).random((5, 4), np.float32)
 
@@ -95,7 +96,7 @@ class TestLiveModel:
             model.encode(ROWS, Ticket()),
             model.reconstruct(ROWS, Ticket()),
             model.score(ROWS, Ticket()),
-            model.score_features(ROWS, Ticket()),
+            score_features(model, ROWS, Ticket()),
         )
 
         np.testing.assert_array_equal(codes, ROWS[:, :2])
@@ -200,7 +201,7 @@ class TestLiveModel:
             return OrtSession(graph, device)
 
         live = assemble(package, replace(engine, make_session=make_session))
-        await ended(live.autoencoder.score_features(ROWS, Ticket()))
+        await ended(score_features(live.autoencoder, ROWS, Ticket()))
 
         assert devices == [Device(options=DeviceOptions(intra_op_threads=2))] * 5
         assert live.device == devices[0]
@@ -342,7 +343,7 @@ class TestLoss:
         live = assemble(tabular, losing)
 
         with pytest.raises(DeviceLostError):
-            await ended(live.autoencoder.score_features(ROWS, Ticket()))
+            await ended(score_features(live.autoencoder, ROWS, Ticket()))
         assert told == [True]
         assert losing.lost == late
         assert not late[0].is_closed
@@ -381,7 +382,7 @@ class TestLargeModels:
     @pytest.mark.anyio
     async def test_heat_maps_need_no_further_graph(self, large):
         (scores, errors), (same, _) = await ended(
-            large[1].score_features(ROWS, Ticket()), large[0].score_features(ROWS, Ticket())
+            score_features(large[1], ROWS, Ticket()), score_features(large[0], ROWS, Ticket())
         )
 
         np.testing.assert_allclose(scores, same, rtol=1e-6)
@@ -439,7 +440,7 @@ class TestEnd:
         model = assemble(tabular, replace(engine, make_session=make_session)).autoencoder
 
         with pytest.raises(InferenceError):
-            await ended(model.score_features(ROWS, Ticket()))
+            await ended(score_features(model, ROWS, Ticket()))
 
         assert [session.is_closed for session in sessions] == [False] * 4 + [True]
 
@@ -453,7 +454,7 @@ class TestEnd:
             return session
 
         live = assemble(tabular, replace(engine, make_session=make_session))
-        await ended(live.autoencoder.score_features(ROWS, Ticket()))
+        await ended(score_features(live.autoencoder, ROWS, Ticket()))
         gc.collect()
         alive_before = [ref() is not None for ref in held]
 

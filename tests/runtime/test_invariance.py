@@ -21,6 +21,7 @@ from service.repository.golden import read_golden_rows
 from service.repository.packages import Location, read_package, scan
 from tests import tiny
 from tests.fakes import WAIT_S, FakeSession
+from tests.scoring import score_features
 
 BUNDLED = scan(Path(__file__).parents[2] / "models")
 ROWS = np.random.default_rng(22).random((20, 4), np.float32)
@@ -190,7 +191,7 @@ class TestServing:
 
         await self.encode(live, ROWS[:1], ROWS)
         async with asyncio.timeout(WAIT_S):
-            await live.autoencoder.score_features(ROWS[:3], Ticket())
+            await score_features(live.autoencoder, ROWS[:3], Ticket())
 
         assert len(made) == 5
         assert {size for session in made for size in session.sizes} == {8}

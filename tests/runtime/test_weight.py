@@ -23,6 +23,7 @@ from service.registry import Registry
 from service.repository.packages import Location, read_package
 from tests import tiny
 from tests.fakes import WAIT_S
+from tests.scoring import score_features
 
 MODELS = Path(__file__).parents[2] / "models"
 ROUNDS_WITHIN_S = 300.0
@@ -59,7 +60,7 @@ async def use(live: LiveModel) -> None:
             model.decode(codes, Ticket()),
             model.reconstruct(rows, Ticket()),
             model.score(rows, Ticket()),
-            model.score_features(rows, Ticket()),
+            score_features(model, rows, Ticket()),
             *(model.layer(layer, rows, Ticket()) for layer in signature.layers),
             *([model.layers(rows, Ticket())] if signature.layers else []),
         )

@@ -18,6 +18,7 @@ from service.inference.ticket import Ticket
 from service.registry import Registry
 from tests import tiny
 from tests.fakes import WAIT_S, FakeSession
+from tests.scoring import score_features
 
 ROWS = np.random.default_rng(13).random((3, 4), np.float32)
 
@@ -342,7 +343,7 @@ class TestEnd:
         model = registry.resolve("ecg").autoencoder
         started.clear()
         gate.clear()
-        waiting = asyncio.create_task(model.score_features(ROWS, Ticket()))
+        waiting = asyncio.create_task(score_features(model, ROWS, Ticket()))
         await asyncio.to_thread(started.wait, WAIT_S)
         registry.close()
         gate.set()

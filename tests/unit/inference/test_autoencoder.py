@@ -17,6 +17,7 @@ from service.inference.operations import ANOMALY_SCORE, DECODE, ENCODE, INFER, R
 from service.inference.ticket import Ticket
 from service.specs import TensorSpec
 from tests.fakes import WAIT_S, FakeSession
+from tests.scoring import score_features
 
 ROWS = np.random.default_rng(3).random((5, 4), np.float32)
 SIGNATURE = Signature(
@@ -123,14 +124,16 @@ class TestOperations:
 
     @pytest.mark.anyio
     @pytest.mark.parametrize(
-        "ask", ["decode", "reconstruct", "score", "score_features"], ids=lambda name: name
+        "ask",
+        [Autoencoder.decode, Autoencoder.reconstruct, Autoencoder.score, score_features],
+        ids=lambda ask: ask.__name__,
     )
     async def test_an_operation_that_the_model_lacks_is_refused_before_anything_runs(
         self, make, ask
     ):
         model = make({ENCODE: halve})
 
-        (error,) = await ended(getattr(model, ask)(ROWS, Ticket()))
+        (error,) = await ended(ask(model, ROWS, Ticket()))
 
         assert isinstance(error, UnsupportedOperationError)
         assert error.expected == ENCODE
@@ -174,7 +177,7 @@ class TestAnswers:
 
     @pytest.mark.anyio
     async def test_feature_errors_of_a_row_have_its_score_as_their_mean(self, make):
-        ((scores, errors),) = await ended(make(PAIR).score_features(ROWS, Ticket()))
+        ((scores, errors),) = await ended(score_features(make(PAIR), ROWS, Ticket()))
 
         np.testing.assert_allclose(errors.mean(axis=1), scores, rtol=1e-6)
 
@@ -183,7 +186,7 @@ class TestAnswers:
         other = Signature(SIGNATURE.input, SIGNATURE.code, SIGNATURE.output, reconstructs=False)
         model = make(PAIR, other, later={INFER: opener})
 
-        errors = await ended(model.score(ROWS, Ticket()), model.score_features(ROWS, Ticket()))
+        errors = await ended(model.score(ROWS, Ticket()), score_features(model, ROWS, Ticket()))
 
         assert [type(error) for error in errors] == [UnsupportedOperationError] * 2
 
@@ -195,7 +198,7 @@ class TestEverything:
         await ended(model.score(ROWS, Ticket()))
         opened_before = opener.opened
 
-        ((scores, errors),) = await ended(model.score_features(ROWS, Ticket()))
+        ((scores, errors),) = await ended(score_features(model, ROWS, Ticket()))
 
         assert opened_before == 0
         assert opener.opened == 1
@@ -206,8 +209,8 @@ class TestEverything:
     async def test_it_is_opened_once_for_all(self, make, opener):
         model = make(ALL, later={INFER: opener})
 
-        await ended(*(model.score_features(ROWS, Ticket()) for _ in range(3)))
-        await ended(model.score_features(ROWS, Ticket()))
+        await ended(*(score_features(model, ROWS, Ticket()) for _ in range(3)))
+        await ended(score_features(model, ROWS, Ticket()))
 
         assert opener.opened == 1
         assert INFER in model.batchers
@@ -263,7 +266,7 @@ class TestEverything:
         model = make(ALL, later={INFER: opener})
         opener.gate.clear()
 
-        (error,) = await ended(model.score_features(ROWS, Ticket(timeout_s=0.005)))
+        (error,) = await ended(score_features(model, ROWS, Ticket(timeout_s=0.005)))
 
         was_opening = INFER not in model.batchers
         opener.gate.set()
@@ -274,8 +277,8 @@ class TestEverything:
     async def test_a_client_that_leaves_during_the_opening_does_not_stop_it(self, make, opener):
         model = make(ALL, later={INFER: opener})
         opener.gate.clear()
-        leaver = asyncio.create_task(model.score_features(ROWS, Ticket()))
-        stayer = asyncio.create_task(model.score_features(ROWS, Ticket()))
+        leaver = asyncio.create_task(score_features(model, ROWS, Ticket()))
+        stayer = asyncio.create_task(score_features(model, ROWS, Ticket()))
         await asyncio.to_thread(opener.started.wait, WAIT_S)
         leaver.cancel()
         await ended(leaver)
@@ -297,8 +300,8 @@ class TestEverything:
 
         model = make(ALL, later={INFER: open_at_the_second_try})
 
-        (error,) = await ended(model.score_features(ROWS, Ticket()))
-        ((scores, _),) = await ended(model.score_features(ROWS, Ticket()))
+        (error,) = await ended(score_features(model, ROWS, Ticket()))
+        ((scores, _),) = await ended(score_features(model, ROWS, Ticket()))
 
         assert isinstance(error, MemoryError)
         np.testing.assert_array_equal(scores, mark(ROWS)[0])
@@ -307,7 +310,7 @@ class TestEverything:
     async def test_what_is_opened_too_late_is_closed_again(self, make, opener):
         model = make(ALL, later={INFER: opener})
         opener.gate.clear()
-        waiting = asyncio.create_task(model.score_features(ROWS, Ticket()))
+        waiting = asyncio.create_task(score_features(model, ROWS, Ticket()))
         await asyncio.to_thread(opener.started.wait, WAIT_S)
         model.close()
         opener.gate.set()
@@ -323,7 +326,7 @@ class TestEverything:
         model = make(ALL, later={INFER: opener})
         await ended(model.drain())
 
-        (error,) = await ended(model.score_features(ROWS, Ticket()))
+        (error,) = await ended(score_features(model, ROWS, Ticket()))
 
         assert isinstance(error, UnavailableError)
         assert opener.opened == 0
@@ -368,7 +371,7 @@ class TestEnd:
     @pytest.mark.anyio
     async def test_closing_drops_every_session(self, make, opener):
         model = make(ALL, later={INFER: opener})
-        await ended(model.score_features(ROWS, Ticket()))
+        await ended(score_features(model, ROWS, Ticket()))
         sessions = [batcher._session for batcher in model.batchers.values()]
 
         model.close()

@@ -147,13 +147,7 @@ async def _cost(plan: Plan, rows: Rows) -> float:
 async def _answer(plan: Plan, rows: Rows) -> None:
     ticket = Ticket()
     if plan.wish.is_more_than_scores:
-        found = await assess(plan.live, plan.wish, rows, ticket, wants_errors=False)
-        given = Given(
-            found.scores,
-            domain=found.domain,
-            explanations=found.explanations,
-            regions=found.regions,
-        )
+        given = await assess(plan.live, plan.wish, rows, ticket, wants_errors=False)
     else:
         given = Given(await plan.live.autoencoder.score(rows, ticket))
     answer = render_answer(plan, plan.wish, given, ticket)

@@ -8,11 +8,12 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from service.api.outputs import Given
 from service.api.plans import Wish
 from service.assembly import LiveModel
 from service.errors import ClientGoneError, DeadlineExceededError, InvalidRowsError
@@ -20,7 +21,7 @@ from service.inference.evidence import gather
 from service.inference.ticket import Ticket
 from service.scoring import catalogue
 from service.scoring.catalogue import Evidence
-from service.scoring.domain import DomainGuard
+from service.scoring.domain import DomainGuard, DomainVerdicts, domains
 from service.scoring.explanations import FeatureShare, explain
 from service.scoring.measures import MSE, Scores, feature_errors
 from service.scoring.regions import Region, regions
@@ -35,25 +36,6 @@ MAX_REGIONS: Final = 16
 MAX_EXPLAINED_TOTAL: Final = 1 << 14
 
 PValues = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Assessment:
-    """What became of some rows; ``None`` where it was not asked for.
-
-    Attributes:
-        scores: One a row.
-        errors: The error of every feature.
-        explanations: For each row the features with the largest errors.
-        regions: For each picture the boxes around its errors.
-        domain: Of the comparison with the rows that the model knows, one p-value a row.
-    """
-
-    scores: Scores
-    errors: Rows | None = None
-    explanations: Sequence[Sequence[FeatureShare]] | None = None
-    regions: Sequence[Sequence[Region]] | None = None
-    domain: PValues | None = None
 
 
 def check_size(wish: Wish, rows: int) -> None:
@@ -72,7 +54,7 @@ def check_size(wish: Wish, rows: int) -> None:
 
 async def assess(
     live: LiveModel, wish: Wish, rows: Rows, ticket: Ticket, *, wants_errors: bool
-) -> Assessment:
+) -> Given:
     """Score rows by the measure that is wanted, and find out what else is.
 
     Args:
@@ -88,25 +70,34 @@ async def assess(
     return await asyncio.to_thread(work.on, evidence, ticket)
 
 
-async def judge_domain(live: LiveModel, rows: Rows, ticket: Ticket) -> PValues:
+async def judge_domain(live: LiveModel, rows: Rows, ticket: Ticket) -> DomainVerdicts:
     """Compare rows of the input with those that the model knows."""
     evidence = await gather(live.autoencoder, (), rows, ticket)
 
-    def judge() -> PValues:
-        return np.concatenate([_domain(live, part) for part in _pieces(evidence, ticket)])
+    def judge() -> DomainVerdicts:
+        return _judged(live, [_domain(live, part) for part in _pieces(evidence, ticket)])
 
     return await asyncio.to_thread(judge)
 
 
-async def judge_codes(live: LiveModel, codes: Rows, ticket: Ticket) -> PValues:
+async def judge_codes(live: LiveModel, codes: Rows, ticket: Ticket) -> DomainVerdicts:
     """Compare codes that come without their rows with those that the model knows."""
 
-    def judge() -> PValues:
-        return np.concatenate(
-            [_guard(live).p_values_of_codes(part.rows) for part in _pieces(Evidence(codes), ticket)]
-        )
+    def judge() -> DomainVerdicts:
+        pieces = _pieces(Evidence(codes), ticket)
+        return _judged(live, [_guard(live).p_values_of_codes(part.rows) for part in pieces])
 
     return await asyncio.to_thread(judge)
+
+
+class _Part(NamedTuple):
+    """What became of some of the rows; ``None`` where it was not asked for."""
+
+    scores: Scores
+    errors: Rows | None
+    explanations: Sequence[Sequence[FeatureShare]] | None
+    regions: Sequence[Sequence[Region]] | None
+    domain: PValues | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,23 +107,26 @@ class _Work:
     measure: str
     wants_errors: bool
 
-    def on(self, evidence: Evidence, ticket: Ticket) -> Assessment:
+    def on(self, evidence: Evidence, ticket: Ticket) -> Given:
         parts = [self._assess(part) for part in _pieces(evidence, ticket)]
-        return Assessment(
+        verdicts = None
+        if self.wish.domain:
+            verdicts = _judged(self.live, [part.domain for part in parts])
+        return Given(
             np.concatenate([part.scores for part in parts]),
-            _joined([part.errors for part in parts]),
-            _chained([part.explanations for part in parts]),
-            _chained([part.regions for part in parts]),
-            _joined([part.domain for part in parts]),
+            errors=_joined([part.errors for part in parts]),
+            domain=verdicts,
+            explanations=_chained([part.explanations for part in parts]),
+            regions=_chained([part.regions for part in parts]),
         )
 
-    def _assess(self, evidence: Evidence) -> Assessment:
+    def _assess(self, evidence: Evidence) -> _Part:
         wish = self.wish
         wants_regions = "regions" in wish.included
         errors = None
         if self.wants_errors or wants_regions or wish.explained is not None:
             errors = self._errors(evidence)
-        return Assessment(
+        return _Part(
             self.live.scores_of(evidence, self.measure),
             errors if self.wants_errors else None,
             None if errors is None else self._explain(evidence, errors),
@@ -181,6 +175,11 @@ def _domain(live: LiveModel, evidence: Evidence) -> PValues:
     guard = _guard(live)
     scores = catalogue.score(MSE, evidence, live.manifest.input)
     return guard.p_values(evidence.rows, scores, evidence.codes if guard.knows_codes else None)
+
+
+def _judged(live: LiveModel, parts: Sequence[PValues | None]) -> DomainVerdicts:
+    p_values = np.concatenate([part for part in parts if part is not None])
+    return DomainVerdicts(p_values, domains(p_values, _guard(live).default_rate))
 
 
 def _guard(live: LiveModel) -> DomainGuard:

@@ -17,7 +17,6 @@ from service.api.errors import make_problem
 from service.api.outputs import (
     ARRAYS,
     Given,
-    counted,
     domain_header,
     render_array,
     render_rows,
@@ -191,14 +190,7 @@ async def _score(plan: Plan, rows: Rows, wish: Wish, ticket: Ticket) -> Given:
     wants_errors = "feature_errors" in wish.included or plan.media == PNG
     if not (wish.is_more_than_scores or wants_errors):
         return Given(await plan.live.autoencoder.score(rows, ticket))
-    found = await assess(plan.live, wish, rows, ticket, wants_errors=wants_errors)
-    return Given(
-        found.scores,
-        errors=found.errors,
-        domain=found.domain,
-        explanations=found.explanations,
-        regions=found.regions,
-    )
+    return await assess(plan.live, wish, rows, ticket, wants_errors=wants_errors)
 
 
 def render(plan: Plan, wish: Wish, given: Given, ticket: Ticket) -> Answer | Work:
@@ -207,7 +199,7 @@ def render(plan: Plan, wish: Wish, given: Given, ticket: Ticket) -> Answer | Wor
     if wish.rule is not None:
         plan.live.metrics.scores[wish.rule.measure].take(given.result)
     if given.domain is not None:
-        plan.live.metrics.domain.take(counted(plan.live, given.domain))
+        plan.live.metrics.domain.take(given.domain.counts)
     if given.is_large and plan.media not in ARRAYS:
         return lambda: _finish(plan, *_draw(plan, wish, given), ticket, started)
     headers, body = _draw(plan, wish, given)
@@ -231,7 +223,7 @@ def _draw(plan: Plan, wish: Wish, given: Given) -> tuple[Headers, bytes]:
         headers, body = render_rows(told, media, plan.operation, live, layer=wish.layer)
     if given.domain is None:
         return headers, body
-    return [*headers, domain_header(live, given.domain)], body
+    return [*headers, domain_header(given.domain)], body
 
 
 def _finish(plan: Plan, headers: Headers, body: bytes, ticket: Ticket, started: float) -> Answer:

@@ -7,7 +7,6 @@ from math import isfinite
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from service.api.responses import Headers
 from service.assembly import LiveModel
@@ -15,7 +14,7 @@ from service.bodies import json, npy, picture, raw
 from service.bodies.negotiation import JSON, NPY, PNG, RAW
 from service.inference import operations
 from service.inference.ticket import Ticket
-from service.scoring.domain import domains
+from service.scoring.domain import DomainVerdicts
 from service.scoring.explanations import FeatureShare
 from service.scoring.regions import Region
 from service.scoring.thresholds import Threshold
@@ -61,7 +60,7 @@ class Given(NamedTuple):
         result: Codes, reconstructions or scores.
         errors: The error of every feature, where it was asked for or is to be drawn.
         further: What stands beside the codes, in the manifest's order.
-        domain: p-values of the rows' comparison with those that the model knows.
+        domain: Whether the rows are of the model's kind.
         explanations: For each row the features with the largest errors.
         regions: For each picture the boxes around its errors.
     """
@@ -69,7 +68,7 @@ class Given(NamedTuple):
     result: Rows
     errors: Rows | None = None
     further: Sequence[Rows] = ()
-    domain: npt.NDArray[np.float64] | None = None
+    domain: DomainVerdicts | None = None
     explanations: Sequence[Sequence[FeatureShare]] | None = None
     regions: Sequence[Sequence[Region]] | None = None
 
@@ -106,7 +105,7 @@ def render_rows(
     if given.further:
         fields |= dict(zip(live.manifest.further_outputs, given.further, strict=True))
     if given.domain is not None:
-        fields |= _domain_fields(given.domain, live)
+        fields |= _domain_fields(given.domain)
     write = json.render if given.nbytes <= LARGE_BYTES else json.render_in_pieces
     return _content(JSON), write(fields)
 
@@ -161,25 +160,13 @@ def timing_header(ticket: Ticket) -> tuple[bytes, bytes]:
     return (b"server-timing", timing)
 
 
-def counted(live: LiveModel, p_values: npt.NDArray[np.float64]) -> tuple[int, int]:
-    """Count rows of the model's kind, and rows of another."""
-    foreign = domains(p_values, _domain_rate(live)).count("out")
-    return len(p_values) - foreign, foreign
-
-
-def domain_header(live: LiveModel, p_values: npt.NDArray[np.float64]) -> tuple[bytes, bytes]:
+def domain_header(verdicts: DomainVerdicts) -> tuple[bytes, bytes]:
     """Tell how many rows are of the model's kind, in whatever format the answer is."""
-    return (b"x-domain", b"in=%d, out=%d" % counted(live, p_values))
+    return (b"x-domain", b"in=%d, out=%d" % verdicts.counts)
 
 
-def _domain_rate(live: LiveModel) -> float:
-    if live.calibration is None or live.calibration.domain is None:
-        raise AssertionError("there is no domain without a guard")
-    return live.calibration.domain.default_rate
-
-
-def _domain_fields(p_values: npt.NDArray[np.float64], live: LiveModel) -> dict[str, Any]:
-    return {"domain": domains(p_values, _domain_rate(live)), "domain_p_values": p_values}
+def _domain_fields(verdicts: DomainVerdicts) -> dict[str, Any]:
+    return {"domain": verdicts.domains, "domain_p_values": verdicts.p_values}
 
 
 def _score_fields(verdicts: Verdicts, given: Given, live: LiveModel) -> dict[str, Any]:
@@ -203,7 +190,7 @@ def _score_fields(verdicts: Verdicts, given: Given, live: LiveModel) -> dict[str
     if given.regions is not None:
         fields["regions"] = [[_region(one) for one in row] for row in given.regions]
     if given.domain is not None:
-        fields |= _domain_fields(given.domain, live)
+        fields |= _domain_fields(given.domain)
     if given.errors is not None:
         fields["feature_errors"] = given.errors
     return fields

@@ -191,7 +191,8 @@ def make_plan(
     media = choose(accept, offered(live, operation))
     query = query_of(scope)
     body = Body(headers, _input_spec(live, operation), settings)
-    wish = _wish(live, operation, query, {}, guards=settings.domain_guard == "always")
+    guards = settings.domain_guard == "always"
+    wish = _wish(live, operation, query, {}, guards=guards)
     return Plan(
         template=route.template,
         model=(live.name, live.version),
@@ -205,7 +206,7 @@ def make_plan(
         compress_from=compress_from(coding, media),
         query=query,
         wish=wish,
-        guards=settings.domain_guard == "always",
+        guards=guards,
     )
 
 

@@ -37,6 +37,25 @@ Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
+class DomainVerdicts:
+    """Whether rows are of the model's kind.
+
+    Attributes:
+        p_values: Share of calibration rows that are at least as strange, for each row.
+        domains: What follows from it.
+    """
+
+    p_values: npt.NDArray[np.float64]
+    domains: list[Domain]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Rows of the model's kind, and rows of another."""
+        foreign = self.domains.count("out")
+        return len(self.domains) - foreign, foreign
+
+
+@dataclass(frozen=True, slots=True)
 class Sides:
     """What a row is looked at by.
 

@@ -12,9 +12,8 @@ import numpy.typing as npt
 
 from training.data import mnist, shuttle
 from training.recipe import HoldOut
-from training.rows import Rows, RowSets, spread
+from training.rows import Rows, RowSets, sort
 from training.sources import MNIST_FACTS, Facts
-from training.splits import in_stretches
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,15 +149,9 @@ def _split(
     others: Rows | None = None,
 ) -> RowSets:
     """Sort normal rows by their use; those for judging are sorted already."""
-    split = in_stretches(
-        len(normal),
-        validation=hold_out.validation,
-        calibration=hold_out.calibration,
-        stretches=hold_out.stretches,
-    )
-    train = split.train if train_rows is None else spread(split.train, train_rows)
+    split = sort(len(normal), hold_out, train_rows)
     return RowSets(
-        train=normal[train],
+        train=normal[split.train],
         validation=normal[split.validation],
         calibration=normal[split.calibration],
         test=test,

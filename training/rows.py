@@ -1,6 +1,6 @@
 """The rows of a recipe, sorted by what they may be used for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from training.data import mnist
 from training.data.photographs import cut_outs
 from training.recipe import HoldOut
-from training.splits import in_stretches
+from training.splits import Split, in_stretches
 
 Rows = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
@@ -72,21 +72,26 @@ def gather(
     """
     parts = mnist.load(folder, source=source)
     images = parts["train"].images
-    split = in_stretches(
-        len(images),
-        validation=hold_out.validation,
-        calibration=hold_out.calibration,
-        stretches=hold_out.stretches,
-    )
-    train = split.train if train_rows is None else spread(split.train, train_rows)
+    split = sort(len(images), hold_out, train_rows)
     return RowSets(
-        train=mnist.as_rows(images[train]),
+        train=mnist.as_rows(images[split.train]),
         validation=mnist.as_rows(images[split.validation]),
         calibration=mnist.as_rows(images[split.calibration]),
         test=mnist.as_rows(parts["test"].images),
         labels=parts["test"].labels,
         photographs=None if photographs is None else _foreign(photographs, images.shape[1]),
     )
+
+
+def sort(rows: int, hold_out: HoldOut, train_rows: int | None) -> Split:
+    """Say which of so many rows are for what, with *train_rows* to train on or with all others."""
+    split = in_stretches(
+        rows,
+        validation=hold_out.validation,
+        calibration=hold_out.calibration,
+        stretches=hold_out.stretches,
+    )
+    return split if train_rows is None else replace(split, train=spread(split.train, train_rows))
 
 
 def spread(rows: npt.NDArray[Chosen], count: int) -> npt.NDArray[Chosen]:

@@ -15,6 +15,7 @@ from service.commands.console import (
     progress_bar,
     read_settings,
     say,
+    say_columns,
 )
 from service.commands.offline import MODEL_SETTINGS, add_input, read_input
 from service.errors import ConfigurationError
@@ -159,11 +160,7 @@ def _report(location: Location, made: Calibrated, file: str) -> None:
     if made.held_back is None:
         say("nothing is known of the rates: no rows were held back to try the thresholds on")
         return
-    lines = [_COLUMNS, *(_cells(rate, held) for rate in made.held_back.rates)]
-    widths = _widths(lines)
-    for line in lines:
-        cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
-        say("  ".join(cells).rstrip())
+    say_columns([_COLUMNS, *(_cells(rate, held) for rate in made.held_back.rates)])
     for rate in made.held_back.rates:
         if misses(rate):
             wanted = _percent(rate.false_positive_rate)
@@ -179,10 +176,6 @@ def _cells(rate: HeldBackRate, held: int) -> tuple[str, ...]:
         _percent(rate.achieved),
         f"{_percent(low)} to {_percent(high)}",
     )
-
-
-def _widths(lines: list[tuple[str, ...]]) -> list[int]:
-    return [max(map(len, column)) for column in zip(*lines, strict=True)]
 
 
 def _percent(share: float) -> str:

@@ -15,6 +15,7 @@ from service.commands.console import (
     printable,
     read_settings,
     say,
+    say_columns,
 )
 from service.errors import ConfigurationError, RequestError
 from service.repository.calibrations import (
@@ -86,12 +87,10 @@ def _show(
     location: Location, found: Iterable[CalibrationSet], active: CalibrationSet | None
 ) -> None:
     rows = [_HEADINGS, *(_cells(each, is_active=each == active) for each in found)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     counts = "the package's own" if active is None else f"{active.name}/{active.version}"
     say(f"{location} is judged by {counts}")
-    for row in rows if len(rows) > 1 else []:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        say("  ".join(cells).rstrip())
+    if len(rows) > 1:
+        say_columns(rows)
 
 
 def _cells(stored: CalibrationSet, *, is_active: bool) -> tuple[str, ...]:

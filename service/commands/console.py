@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
@@ -29,6 +29,14 @@ DEVICE_SETTINGS: Final = tuple(
 def say(text: str) -> None:
     """Print a line of the command's answer."""
     print(text)  # noqa: T201 - a command speaks to people
+
+
+def say_columns(rows: Sequence[Sequence[str]]) -> None:
+    """Print lines whose cells begin below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        say("  ".join(cells).rstrip())
 
 
 def complain(text: str) -> None:

@@ -8,6 +8,7 @@ from service.commands.console import (
     printable,
     read_settings,
     say,
+    say_columns,
 )
 from service.commands.trials import add_folder
 from service.errors import PackageError
@@ -38,11 +39,8 @@ def models(options: Options) -> int:
         except PackageError as error:
             faults.append(f"{location}  BAD  {printable(str(error))}")
     faults += [f"{name}  BAD  the folder is a link" for name in linked_models(folder)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     if len(rows) > 1:
-        for row in rows:
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            say("  ".join(cells).rstrip())
+        say_columns(rows)
     for fault in faults:
         say(fault)
     return 0

@@ -1,12 +1,11 @@
 """Golden rows: a few rows with the answers that the model gave when it was packed."""
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from service.archives import read_npz
+from service.archives import read_npz, write_npz
 from service.errors import PackageError
 from service.specs import Rows
 
@@ -34,9 +33,7 @@ class GoldenRows:
 
     def to_bytes(self) -> bytes:
         """Write them as an npz file."""
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **{INPUT: self.rows, **self.answers})  # type: ignore[arg-type]
-        return buffer.getvalue()
+        return write_npz({INPUT: self.rows, **self.answers})
 
 
 def read_golden_rows(data: bytes) -> GoldenRows:

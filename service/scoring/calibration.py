@@ -6,7 +6,6 @@ with *n* scores of rows that the model was not trained on, a new normal row lies
 k-th smallest of them with probability at most f when k = ceil((1 - f)(n + 1)).
 """
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from service.archives import read_npz
+from service.archives import read_npz, write_npz
 from service.errors import PackageError, UnsupportedOperationError
 from service.scoring import fitted as learned, thresholds
 from service.scoring.catalogue import Fitted, TopShare
@@ -150,9 +149,7 @@ class Calibration:
             arrays |= learned.to_arrays(what, f"fitted.{measure}")
         if self.domain is not None:
             arrays |= learned.to_arrays(self.domain, "domain")
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        return buffer.getvalue()
+        return write_npz(arrays)
 
 
 def read_calibration(data: bytes) -> Calibration:

@@ -1,11 +1,12 @@
 """The choices of a recipe in words and numbers, for the model card."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from pydantic import JsonValue
 
 from training.checkpoint import Checkpoint
-from training.recipe import Distortion, Objective, Recipe, Schedule, TableRecipe
+from training.recipe import Blots, Distortion, Objective, Recipe, Schedule, TableRecipe
 from training.sources import source_of
 from training.tables import STEPS_A_POINT
 
@@ -39,6 +40,7 @@ def regularisation(recipe: Recipe) -> str:
         "a pull of all channels of the code to one activity": objective.channels,
         "noise on the input, which the target lacks": objective.noise,
         "distortions of the input, which the target lacks": objective.distortion,
+        "squares over the input, which the target lacks": objective.blots,
         "a pull of the code to cluster centres": objective.clusters,
         "inherited layers that are not trained": recipe.inherits and recipe.inherits.frozen,
     }
@@ -64,13 +66,16 @@ def hyperparameters(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, JsonVal
 
 
 def _of_table(table: TableRecipe, checkpoint: Checkpoint) -> dict[str, JsonValue]:
-    return {
+    chosen: dict[str, JsonValue | None] = {
         "learning_rate": table.learning_rate,
         "batch_rows": table.batch_rows,
         "steps": len(checkpoint.history.train_loss) * STEPS_A_POINT,
         "noise_standard_deviation": table.noise,
+        "reach_in_standard_deviations": table.reach,
+        "blots": _choices(table.blots),
         "learning_rate_schedule": "falls linearly to a hundredth, step by step",
     }
+    return _without_gaps(chosen)
 
 
 def _of_stages(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, JsonValue]:
@@ -108,13 +113,18 @@ def _of_objective(objective: Objective) -> dict[str, JsonValue]:
         "channel_activity": objective.activity or None,
         "clusters": objective.clusters or None,
         "clustering_weight": objective.clustering or None,
-        "distortion": _distortion(objective.distortion),
+        "distortion": _choices(objective.distortion),
+        "blots": _choices(objective.blots),
     }
+    return _without_gaps(chosen)
+
+
+def _without_gaps(chosen: Mapping[str, JsonValue | None]) -> dict[str, JsonValue]:
     return {name: value for name, value in chosen.items() if value is not None}
 
 
-def _distortion(distortion: Distortion | None) -> JsonValue | None:
-    return None if distortion is None else dict(asdict(distortion))
+def _choices(part: Distortion | Blots | None) -> JsonValue | None:
+    return None if part is None else dict(asdict(part))
 
 
 def _inheritance(recipe: Recipe) -> str:

@@ -12,7 +12,7 @@ from torch.nn.functional import (
 
 from training.clusters import pull
 from training.networks import Autoencoder
-from training.recipe import Distortion, Objective
+from training.recipe import Blots, Distortion, Objective
 
 Rows = torch.Tensor
 
@@ -32,12 +32,14 @@ def loss(
         network: What is trained.
         objective: What counts, and how much.
         rows: Clean pictures.
-        generator: Of noise and distortions.
+        generator: Of noise, distortions and blots.
         clusters: Number of the cluster of each row, where the objective has clusters.
     """
     seen = noisy(rows, objective.noise, generator)
     if objective.distortion is not None:
         seen = distorted(seen, objective.distortion, generator)
+    if objective.blots is not None:
+        seen = blotted(seen, objective.blots, generator)
     codes = network.encoder(seen)
     total = _of_pixels(objective.pixels, network.decoder(codes), rows)
     if objective.sparsity:
@@ -97,3 +99,25 @@ def distorted(rows: Rows, distortion: Distortion, generator: torch.Generator) ->
     matrix = torch.stack(rows_of_matrix, dim=1)
     grid = affine_grid(matrix, list(rows.shape), align_corners=False)
     return grid_sample(rows, grid, align_corners=False)
+
+
+def blotted(rows: Rows, blots: Blots, generator: torch.Generator | None = None) -> Rows:
+    """Cover a square of pictures, of a random place, side and value from 0 to 1.
+
+    Args:
+        rows: Height and width are the last axes.
+        blots: How large, and of how many pictures.
+        generator: Of all that is random; torch's own where there is none.
+    """
+    count, (height, width) = len(rows), rows.shape[-2:]
+    sides = torch.randint(2, blots.largest + 1, (count, 1), generator=generator)
+    tops = (torch.rand(count, 1, generator=generator) * (height - sides + 1)).floor()
+    lefts = (torch.rand(count, 1, generator=generator) * (width - sides + 1)).floor()
+    lines, columns = torch.arange(height), torch.arange(width)
+    down = (lines >= tops) & (lines < tops + sides)
+    right = (columns >= lefts) & (columns < lefts + sides)
+    is_covered = (down[:, :, None] & right[:, None, :])[:, None]
+    values = torch.rand(count, 1, 1, 1, generator=generator)
+    if blots.share < 1:
+        is_covered &= torch.rand(count, 1, 1, 1, generator=generator) < blots.share
+    return torch.where(is_covered, values, rows)

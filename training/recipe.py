@@ -41,6 +41,21 @@ class Distortion:
 
 
 @dataclass(frozen=True, slots=True)
+class Blots:
+    """A square of one random value over a random place of a picture, while it is learned from.
+
+    What is wrong in one place does not bend the others then, and the error lies where the fault is.
+
+    Attributes:
+        largest: Side of the largest square; the smallest has two pixels.
+        share: Of the pictures that have one.
+    """
+
+    largest: int
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Objective:
     """What is minimised; every part that is left out weighs nothing.
 
@@ -54,6 +69,7 @@ class Objective:
         clusters: How many clusters the code is drawn to, see ``training.clusters``.
         clustering: Weight of that pull.
         distortion: How the input is moved about before the network sees it.
+        blots: What the input is covered with; the target is not.
     """
 
     pixels: Literal["bce", "mse"] = "bce"
@@ -65,6 +81,7 @@ class Objective:
     clusters: int = 0
     clustering: float = 0.0
     distortion: Distortion | None = None
+    blots: Blots | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +106,7 @@ class TableRecipe:
         scaled: Columns have units of their own, which the graph takes off and puts back.
         reach: Deviations beyond which the graph takes a value for one at that distance: what no
             row has shown cannot be copied, and stands out in the column that it lies in.
-        blots: Largest side of a square of one random value that covers a place of each picture
-            while it learns, so that what is wrong in one place does not bend the others.
+        blots: What each picture is covered with while it is learned from.
     """
 
     widths: tuple[int, ...] = (128, 64)
@@ -101,7 +117,7 @@ class TableRecipe:
     learning_rate: float = 2e-3
     scaled: bool = True
     reach: float | None = None
-    blots: int = 0
+    blots: Blots | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,5 +202,5 @@ class Recipe:
     def objective(self) -> Objective:
         """What the weights were trained for in the end."""
         if self.table is not None:
-            return Objective(pixels="mse", noise=self.table.noise)
+            return Objective(pixels="mse", noise=self.table.noise, blots=self.table.blots)
         return self.stages[-1].objective

@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 from training.loop import History
+from training.losses import blotted
 from training.networks import Autoencoder
 from training.recipe import TableRecipe
 
@@ -154,7 +155,7 @@ def fit_table(
     for step in range(recipe.steps):
         clean = known[torch.randint(len(known), (recipe.batch_rows,))]
         noisy = clean + recipe.noise * unit * torch.randn_like(clean)
-        if recipe.blots:
+        if recipe.blots is not None:
             noisy = blotted(noisy, recipe.blots)
         # in units of the deviation, so that no column drowns the others
         loss = mse_loss(network(noisy) / unit, clean / unit)
@@ -165,24 +166,6 @@ def fit_table(
         if watch is not None:
             watch(network, step + 1, loss.item())
     return network.eval()
-
-
-def blotted(pictures: torch.Tensor, most: int) -> torch.Tensor:
-    """Cover a square of each picture, of a random place, side and value from 0 to 1.
-
-    Args:
-        pictures: Height and width are the last axes.
-        most: Largest side; the smallest is two.
-    """
-    rows, (height, width) = len(pictures), pictures.shape[-2:]
-    sides = torch.randint(2, most + 1, (rows, 1))
-    tops = (torch.rand(rows, 1) * (height - sides + 1)).floor()
-    lefts = (torch.rand(rows, 1) * (width - sides + 1)).floor()
-    lines, columns = torch.arange(height), torch.arange(width)
-    down = (lines >= tops) & (lines < tops + sides)
-    right = (columns >= lefts) & (columns < lefts + sides)
-    is_covered = (down[:, :, None] & right[:, None, :])[:, None]
-    return torch.where(is_covered, torch.rand(rows, 1, 1, 1), pictures)
 
 
 class Curve:

@@ -181,8 +181,15 @@ def _layer(layer: dict[str, Any]) -> str:
 
 
 def _choices(hyperparameters: dict[str, Any]) -> str:
-    words = [f"{name.replace('_', ' ')} {value}" for name, value in hyperparameters.items()]
+    words = [f"{name.replace('_', ' ')} {_words(value)}" for name, value in hyperparameters.items()]
     return "; ".join(words).capitalize()
+
+
+def _words(value: object) -> str:
+    """Write a choice, or the parts of one."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {part}" for name, part in value.items())
+    return str(value)
 
 
 def _figures(quality: dict[str, Any]) -> Iterator[str]:

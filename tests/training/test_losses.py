@@ -2,8 +2,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from training.losses import unevenness  # noqa: E402
-from training.recipe import Objective  # noqa: E402
+from training.losses import blotted, loss, unevenness  # noqa: E402
+from training.networks import Autoencoder  # noqa: E402
+from training.recipe import Blots, Objective  # noqa: E402
 
 EVEN = Objective(channels=2, evenness=1.0, activity=0.25)
 
@@ -42,3 +43,51 @@ def test_a_step_down_the_slope_wakes_a_quiet_channel():
 
     assert quiet.grad is not None
     assert (quiet.grad[0, 3:] < 0).all()
+
+
+def covered(rows, blots, seed=0):
+    """Blot *rows*; give what changed, ``(rows, height, width)``, and the blotted rows."""
+    made = blotted(rows, blots, torch.Generator().manual_seed(seed))
+    return (made != rows)[:, 0], made
+
+
+def test_each_picture_is_covered_by_one_square_of_one_value():
+    changed, made = covered(torch.full((200, 1, 12, 10), 2.0), Blots(largest=5))
+    sides = set()
+    for picture, is_changed in zip(made[:, 0], changed, strict=True):
+        lines, columns = is_changed.any(dim=1).nonzero(), is_changed.any(dim=0).nonzero()
+        assert len(lines) == len(columns) == int(lines[-1] - lines[0]) + 1
+        assert int(is_changed.sum()) == len(lines) ** 2
+        assert len(picture[is_changed].unique()) == 1
+        assert 0 <= float(picture[is_changed][0]) <= 1
+        sides.add(len(lines))
+
+    assert sides == {2, 3, 4, 5}
+    # every place can be covered, those at the edges too
+    assert bool(changed.any(dim=0).all())
+
+
+def test_the_share_says_how_many_pictures_are_covered():
+    rows = torch.full((1000, 1, 8, 8), 2.0)
+
+    changed, made = covered(rows, Blots(largest=4, share=0.3))
+    count = int(changed.flatten(1).any(dim=1).sum())
+
+    assert 250 < count < 350
+    assert torch.equal(made, covered(rows, Blots(largest=4, share=0.3))[1])
+
+
+def test_blots_are_on_the_input_and_not_on_the_target():
+    seen = []
+    rows = torch.full((8, 1, 6, 6), 0.5)
+    network = Autoencoder(torch.nn.Identity(), torch.nn.Identity())
+    network.encoder.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    found = [
+        loss(network, Objective("mse", blots=blots), rows, torch.Generator().manual_seed(0))
+        for blots in (None, Blots(largest=6))
+    ]
+
+    assert torch.equal(seen[0], rows)
+    assert not torch.equal(seen[1], rows)
+    wanted = torch.nn.functional.mse_loss(seen[1].sigmoid(), rows)
+    assert float(found[1]) == float(wanted)

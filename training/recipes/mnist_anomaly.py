@@ -11,7 +11,7 @@ curves are those of 5, 8 and 9.
 from typing import TYPE_CHECKING
 
 from training.normal_rows import OneDigit
-from training.recipe import HoldOut, Recipe, TableRecipe
+from training.recipe import Blots, HoldOut, Recipe, TableRecipe
 from training.recipes.digits import INPUT, SHAPE
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ TABLE = TableRecipe(
     batch_rows=128,
     learning_rate=1e-3,
     scaled=False,  # all pixels are on one scale
-    blots=10,
+    blots=Blots(largest=10),
 )
 
 

@@ -31,8 +31,9 @@ logger = logging.getLogger(__name__)
 
 State: TypeAlias = Literal["loading", "ready", "failed"]
 
-# they read files while others measure; one that cannot be stopped takes a place for its time
-_LOADS_BESIDE_CORES = 4
+# one reads files while others measure, more of them only wait for the interpreter; one that cannot
+# be stopped takes a place for its time
+_LOADS_BESIDE_CORES = 1
 
 _LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 

@@ -19,10 +19,10 @@ from service.inference.evidence import gather, given_by, pathway_length
 from service.inference.ticket import Ticket
 from service.scoring import catalogue
 from service.scoring.calibration import HEAT_MAP_QUANTILE, Calibration, calibrate
-from service.scoring.catalogue import MEASURES, Evidence, Fitted, TopShare
+from service.scoring.catalogue import MEASURES, Evidence
 from service.scoring.codes import MAHALANOBIS
 from service.scoring.domain import MIN_ROWS as MIN_GUARD_ROWS, DomainGuard
-from service.scoring.measures import MSE, TOP_K, Scores, feature_errors
+from service.scoring.measures import MSE, Scores, feature_errors
 from service.scoring.quantile import Quantile
 from service.scoring.rapp import NAP
 from service.specs import Rows
@@ -194,7 +194,8 @@ class Study:
         learners = self._learners_for_so_many()
         scores = {name: np.concatenate(parts) for name, parts in self._scores.items()}
         sample = self._sample.evidence()
-        fitted: dict[str, Fitted] = {TOP_K: TopShare()} if TOP_K in scores else {}
+        settings = {name: catalogue.measure_of(name).settings for name in self._plain}
+        fitted = {name: each for name, each in settings.items() if each is not None}
         if sample is not None:
             learned, what = catalogue.fit_and_score(learners, sample, self._spec)
             scores, fitted = scores | learned, fitted | what

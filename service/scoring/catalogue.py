@@ -97,6 +97,7 @@ class Measure:
         needs: What a model has to give for it.
         score: Scores the rows of some evidence, with what was fitted, if anything is.
         fit: Learns from the evidence of normal rows; ``None`` where there is nothing to learn.
+        settings: What it goes by without having learned it; kept with a calibration as well.
         needs_range: It makes sense only for values with a declared range.
         needs_picture: It makes sense only for pictures.
     """
@@ -104,6 +105,7 @@ class Measure:
     needs: frozenset[Need]
     score: Callable[[Evidence, TensorSpec, Fitted | None], Scores]
     fit: Callable[[Evidence, TensorSpec], Fitted] | None = None
+    settings: Fitted | None = None
     needs_range: bool = False
     needs_picture: bool = False
 
@@ -153,7 +155,7 @@ def needs_of(names: Iterable[str]) -> frozenset[Need]:
 
 def learners(names: Iterable[str]) -> list[str]:
     """Name those among some measures that learn from rows which they are not calibrated on."""
-    return [name for name in names if name != TOP_K and measure_of(name).fit is not None]
+    return [name for name in names if measure_of(name).fit is not None]
 
 
 def measure_of(name: str) -> Measure:
@@ -171,9 +173,12 @@ def measure_of(name: str) -> Measure:
 
 
 def fit(name: str, evidence: Evidence, spec: TensorSpec) -> Fitted | None:
-    """Let a measure learn from normal rows, which are not to be scored for a calibration again."""
-    learn = measure_of(name).fit
-    return None if learn is None else learn(evidence, spec)
+    """Let a measure learn from normal rows, which are not to be scored for a calibration again.
+
+    One that does not learn gives its settings, if it has any.
+    """
+    measure = measure_of(name)
+    return measure.settings if measure.fit is None else measure.fit(evidence, spec)
 
 
 def score(name: str, evidence: Evidence, spec: TensorSpec, fitted: Fitted | None = None) -> Scores:
@@ -297,7 +302,7 @@ MEASURES: Final[Mapping[str, Measure]] = {
     MAE: Measure(_RECONSTRUCTION, _mae),
     BCE: Measure(_RECONSTRUCTION, _bce, needs_range=True),
     MAX: Measure(_RECONSTRUCTION, _max),
-    TOP_K: Measure(_RECONSTRUCTION, _top, lambda _, __: TopShare()),
+    TOP_K: Measure(_RECONSTRUCTION, _top, settings=TopShare()),
     SSIM: Measure(_RECONSTRUCTION, _ssim, needs_range=True, needs_picture=True),
     SAP: Measure(_PATHWAY, _sap),
     NAP: Measure(_PATHWAY, _nap, lambda evidence, _: Whitening.fit(_pathway(evidence))),

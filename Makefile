@@ -68,7 +68,7 @@ zoo: $(VENV)/serve.stamp  ## write docs/zoo.md anew from the model cards
 bench: $(VENV)/serve.stamp  ## measure the service beside others, about 22 minutes; ARGS=--quick to try it out; needs wrk
 	$(BIN)/python -m benchmarks $(ARGS)
 
-detection: $(DETECTION)/detection.stamp  ## how well anomalies are found beside other detectors, an hour and a half: TABLES=data/adbench DATA=data/mnist
+detection: $(DETECTION)/detection.stamp  ## how well anomalies are found beside other detectors, two hours: TABLES=data/adbench DATA=data/mnist
 	OMP_NUM_THREADS=1 $(DETECTION)/bin/python -m benchmarks.detection --tables $(TABLES) --digits $(or $(DATA),data/mnist) $(ARGS)
 
 slow-clients: $(VENV)/serve.stamp  ## attack a server with 500 slow clients of each kind and look at the others, 4 minutes; needs slowhttptest

@@ -1,9 +1,11 @@
 """The autoencoder of RaPP's own experiments: deep, dense, with a bottleneck and without noise.
 
 Kim et al., "RaPP: Novelty Detection with Reconstruction along Projection Pathway", ICLR 2020:
-symmetric and fully connected, LeakyReLU and batch normalization after every layer but the last,
-Adam, the weights with the lowest validation loss. The paper does not say how wide the layers are;
-here their widths fall in equal steps.
+symmetric and fully connected, LeakyReLU and batch normalization, Adam. What the paper leaves open
+is as in a public implementation (github.com/Aiden-Jeon/RaPP) whose printed means, .8585 for the
+error and .9165 for NAP, are those of the paper when rounded: widths fall in equal steps, batch
+normalization stands after all layers, those of the code and of the reconstruction included, the
+rate is constant and the weights are those of the last epoch, of which there are 200.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,8 +20,6 @@ from torch.nn.functional import mse_loss
 from benchmarks.detection.sets import Rows
 from training.networks import Autoencoder
 
-LAST_RATE = 1e-2  # of the learning rate, to which it falls in a line
-
 
 @dataclass(frozen=True, slots=True)
 class DeepRecipe:
@@ -30,7 +30,7 @@ class DeepRecipe:
         code: Values of the code.
         epochs: Times that every row is seen.
         batch_rows: Rows a step.
-        learning_rate: At the first step.
+        learning_rate: At every step.
     """
 
     depth: int
@@ -60,34 +60,26 @@ class DeepNetwork(Autoencoder):
 
 def widths(size: int, recipe: DeepRecipe) -> list[int]:
     """Give the nodes from the input to the code, in equal steps."""
-    return [round(width) for width in np.linspace(size, recipe.code, recipe.depth + 1).tolist()]
+    return [int(width) for width in np.linspace(size, recipe.code, recipe.depth + 1).tolist()]
 
 
 def _blocks(sizes: Sequence[int]) -> list[nn.Module]:
-    blocks: list[nn.Module] = [
-        nn.Sequential(nn.Linear(taken, given), nn.BatchNorm1d(given), nn.LeakyReLU())
-        for taken, given in pairwise(sizes[:-1])
+    layers = [[nn.Linear(taken, given), nn.BatchNorm1d(given)] for taken, given in pairwise(sizes)]
+    return [
+        *(nn.Sequential(*layer, nn.LeakyReLU()) for layer in layers[:-1]),
+        nn.Sequential(*layers[-1]),
     ]
-    return [*blocks, nn.Linear(sizes[-2], sizes[-1])]
 
 
-def fit_deep(rows: Rows, validation: Rows, recipe: DeepRecipe, *, seed: int) -> DeepNetwork:
-    """Train on normal rows; keep the weights with the lowest loss on *validation*."""
+def fit_deep(rows: Rows, recipe: DeepRecipe, *, seed: int) -> DeepNetwork:
+    """Train on normal rows."""
     torch.manual_seed(seed)
-    network = DeepNetwork(rows.shape[1], recipe)
-    known, kept = torch.from_numpy(rows), torch.from_numpy(validation)
+    network = DeepNetwork(rows.shape[1], recipe).train()
+    known = torch.from_numpy(rows)
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, fused=True)
-    steps = recipe.epochs * (len(rows) // recipe.batch_rows)
-    fall = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, LAST_RATE, steps)
-    lowest, best = float("inf"), network.state_dict()
     for _ in range(recipe.epochs):
         for batch in _batches(known, recipe.batch_rows):
-            _step(network.train(), batch, optimizer)
-            fall.step()
-        if (loss := _loss(network, kept)) < lowest:
-            lowest = loss
-            best = {name: value.clone() for name, value in network.state_dict().items()}
-    network.load_state_dict(best)
+            _step(network, batch, optimizer)
     return network.eval()
 
 
@@ -105,9 +97,3 @@ def _batches(rows: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
     order = torch.randperm(len(rows))
     for start in range(0, len(rows) - size + 1, size):
         yield rows[order[start : start + size]]
-
-
-@torch.inference_mode()
-def _loss(network: DeepNetwork, rows: torch.Tensor) -> float:
-    network.eval()
-    return mse_loss(network(rows), rows).item()

@@ -10,9 +10,11 @@ Figures: TypeAlias = dict[str, tuple[float, float]]
 
 TABLE: Final = "table"
 VALIDATION: Final = "validation"
-DEEP: Final = "deep"  # in front of measures of the network that RaPP's paper describes
 ONE_NORMAL: Final = "one-normal"
 ONE_ANOMALOUS: Final = "one-anomalous"
+AS_PUBLISHED: Final = (
+    "as-published"  # the same with the network and the split of RaPP's experiments
+)
 DIGITS: Final = range(10)
 
 

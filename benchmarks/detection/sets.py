@@ -31,6 +31,9 @@ MAX_LEARNED: Final = (
 )
 KEPT: Final = 5  # one row in five of a table is kept for calibration
 KEPT_DIGITS: Final = 10  # one digit in ten is kept for validation
+# of the normal ones among all 70,000 digits, where the setting is RaPP's; the others are judged
+LEARNED_SHARE: Final = 0.7
+KEPT_SHARE: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,20 @@ def one_normal(images: Images, digit: int) -> Trial:
 def one_anomalous(images: Images, digit: int) -> Trial:
     """Learn all digits but one; all test images are judged, that digit is the anomaly."""
     return _digit_trial(images, images.train_labels != digit, images.test_labels == digit)
+
+
+def as_published(images: Images, digit: int) -> Trial:
+    """Split training and test images together, as RaPP's experiments do.
+
+    Every image of *digit* is judged, as an anomaly, and a tenth of the others at random.
+    """
+    rows = np.concatenate([images.train, images.test])
+    labels = np.concatenate([images.train_labels, images.test_labels])
+    normal = np.random.default_rng(digit).permutation(np.flatnonzero(labels != digit))
+    ends = [int(share * len(normal)) for share in (LEARNED_SHARE, LEARNED_SHARE + KEPT_SHARE)]
+    learned, kept, others = np.split(normal, ends)
+    judged = np.concatenate([others, np.flatnonzero(labels == digit)])
+    return Trial(rows[learned], rows[kept], rows[judged], labels[judged] == digit)
 
 
 def validation_trial(images: Images, digit: int, *, rows: int = 2000) -> Trial:

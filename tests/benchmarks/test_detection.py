@@ -18,6 +18,7 @@ from benchmarks.detection.results import (
 from benchmarks.detection.sets import (
     TABLES,
     Images,
+    as_published,
     one_anomalous,
     one_normal,
     read_table,
@@ -103,6 +104,16 @@ def test_with_one_digit_anomalous_it_is_not_learned():
     assert trial.anomalies.sum() == 5
 
 
+def test_as_published_all_images_are_split_and_every_one_of_the_digit_is_judged():
+    trial = as_published(images(), 3)
+
+    assert [len(part) for part in (trial.train, trial.kept)] == [283, 81]
+    assert trial.anomalies.sum() == 45
+    together = np.concatenate([trial.train, trial.kept, trial.test])[:, 0]
+    assert sorted(together.tolist()) == [*range(400), *range(1000, 1050)]
+    assert set((trial.test[trial.anomalies, 0] % 10).tolist()) == {3.0}
+
+
 def test_validation_rows_are_neither_learned_nor_test_rows():
     validation, trial = validation_trial(images(), 3, rows=20), one_normal(images(), 3)
 
@@ -138,24 +149,29 @@ def test_targets_are_met_or_missed_by_what_was_measured():
     ours = dict.fromkeys(TABLES, 0.97)
     theirs = dict.fromkeys(TABLES, 0.94) | {"cardio": 0.985}
 
-    lines = targets({"rapp": ours, "PyOD AutoEncoder": theirs}, {}, {}, "mse").splitlines()[2:]
+    lines = targets({"rapp": ours, "PyOD AutoEncoder": theirs}, {}, {}, {}, "mse").splitlines()[2:]
 
     assert [line.split("|")[3].strip() for line in lines] == ["0.9700", "0.0225", "-0.0150"]
     assert [line.split("|")[4].strip() for line in lines] == ["met", "met", "missed"]
 
 
-def test_what_was_published_with_one_digit_anomalous_is_met_by_some_measures_and_missed_by_others():
-    others = {
-        name: {str(digit): area for digit in DIGITS}
-        for name, area in (("mse", 0.8), ("deep rapp", 0.92), ("sap", 0.99))
-    }
+def test_rapp_is_measured_by_its_level_and_by_its_gain_in_both_settings():
+    def rows(error, rapp):
+        areas = {"mse": error, "rapp": rapp, "sap": 0.99}
+        return {name: {str(digit): area for digit in DIGITS} for name, area in areas.items()}
 
-    lines = targets({}, {}, others, "mse").splitlines()[2:]
+    lines = targets({}, {}, rows(0.8, 0.87), rows(0.86, 0.9), "mse").splitlines()[2:]
 
     assert [line.split("|")[2:5] for line in lines] == [
-        [" 0.916 ", " 0.9200 ", " met "],
+        [" 0.859 ", " 0.8600 ", " met "],
+        [" 0.916 ", " 0.9000 ", " missed "],
+        [" 0.057 ", " 0.0400 ", " missed "],
         [" 0.859 ", " 0.8000 ", " missed "],
+        [" 0.916 ", " 0.8700 ", " missed "],
+        [" 0.057 ", " 0.0700 ", " met "],
     ]
+    half = {name: {"0": 0.9} for name in ("mse", "rapp")}
+    assert len(targets({}, {}, half, {}, "mse").splitlines()) == 2
 
 
 def test_detectors_are_ranked_by_their_mean_and_those_with_gaps_come_last():

@@ -1,11 +1,10 @@
-"""The network of RaPP's own experiments: its sizes, what is kept of it, the same bits again."""
+"""The network of RaPP's own experiments: its sizes, what it learns, the same bits again."""
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from benchmarks.detection import kim  # noqa: E402
 from benchmarks.detection.kim import DeepNetwork, DeepRecipe, fit_deep, widths  # noqa: E402
 
 SMALL = DeepRecipe(depth=2, code=2, epochs=3, batch_rows=50, learning_rate=1e-2)
@@ -25,7 +24,7 @@ def weights(network):
 def test_widths_fall_in_equal_steps_from_the_input_to_the_code():
     recipe = DeepRecipe(depth=5, code=20, epochs=1, batch_rows=1, learning_rate=1.0)
 
-    assert widths(784, recipe) == [784, 631, 478, 326, 173, 20]
+    assert widths(784, recipe) == [784, 631, 478, 325, 172, 20]
 
 
 def test_every_layer_of_the_encoder_is_given_and_the_code_last():
@@ -43,33 +42,15 @@ def test_it_learns_to_give_rows_back():
     known, judged = rows(2000), rows(200, seed=1)
     recipe = DeepRecipe(depth=2, code=2, epochs=15, batch_rows=50, learning_rate=1e-2)
 
-    network = fit_deep(known, judged, recipe, seed=0)
+    network = fit_deep(known, recipe, seed=0)
 
     with torch.inference_mode():
         error = ((network(torch.from_numpy(judged)).numpy() - judged) ** 2).mean()
     assert error < 0.2 * judged.var(axis=0).mean()
 
 
-def test_the_weights_with_the_lowest_validation_loss_are_kept(monkeypatch):
-    seen, losses = [], iter([3.0, 1.0, 2.0])
-
-    def look(network, _):
-        seen.append(weights(network))
-        return next(losses)
-
-    monkeypatch.setattr(kim, "_loss", look)
-
-    network = fit_deep(rows(200), rows(50, seed=1), SMALL, seed=0)
-
-    assert weights(network) == seen[1]
-    assert seen[1] != seen[2]
-    assert not network.training
-
-
 def test_equal_seeds_give_equal_weights():
-    first, again, other = (
-        weights(fit_deep(rows(200), rows(50, seed=1), SMALL, seed=seed)) for seed in (1, 1, 2)
-    )
+    first, again, other = (weights(fit_deep(rows(200), SMALL, seed=seed)) for seed in (1, 1, 2))
 
     assert first == again
     assert first != other

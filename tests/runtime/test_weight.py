@@ -112,7 +112,11 @@ async def test_a_frozen_version_is_gone_as_soon_as_it_is_closed(
 
     drop(live, engine)
     del live
-    await asyncio.sleep(0)  # what was scheduled and is cancelled leaves the loop
+    # what was scheduled and is cancelled leaves the loop, and the thread of the last run its frame
+    for _ in range(500):
+        if all(ref() is None for ref in held):
+            break
+        await asyncio.sleep(0.01)
 
     assert before == [True] * (2 * queues + 1 + queues)
     assert [ref() for ref in held if ref() is not None] == []

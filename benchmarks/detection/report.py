@@ -74,7 +74,8 @@ def render(results: Results) -> str:
     digits = by_detector(results, ONE_NORMAL, [str(digit) for digit in DIGITS])
     others = by_detector(results, ONE_ANOMALOUS, [str(digit) for digit in DIGITS])
     published = by_detector(results, AS_PUBLISHED, [str(digit) for digit in DIGITS])
-    found = targets(tables, digits, others, published, chosen_measure(digits))
+    chosen = chosen_measure(digits)
+    found = targets(tables, digits, others, published, chosen)
     parts = ["# Detection", _facts(results), "## Targets", found]
     if tables:
         parts += ["## Six tables: AUROC", ranked(tables | _published(), list(TABLES))]
@@ -86,7 +87,7 @@ def render(results: Results) -> str:
         parts += ["## MNIST, one digit normal: AUROC", ranked(judged, names)]
         seen = {name: row for name, row in digits.items() if name.startswith(VALIDATION)}
         parts += [
-            f"On validation rows, which choose the measure (`{chosen_measure(digits)}`):",
+            f"On validation rows, which choose the measure (`{chosen}`):",
             ranked(seen, names),
         ]
     if others:

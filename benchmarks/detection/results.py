@@ -12,9 +12,8 @@ TABLE: Final = "table"
 VALIDATION: Final = "validation"
 ONE_NORMAL: Final = "one-normal"
 ONE_ANOMALOUS: Final = "one-anomalous"
-AS_PUBLISHED: Final = (
-    "as-published"  # the same with the network and the split of RaPP's experiments
-)
+# the same with the network and the split of RaPP's experiments
+AS_PUBLISHED: Final = "as-published"
 DIGITS: Final = range(10)
 
 

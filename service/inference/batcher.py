@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 _NO_ROWS: Final = np.empty(0)
 
+# the oldest job has one row in so many that are run
+_OLDEST_HAS_ONE_IN: Final = 4
+
 # jobs that are looked at for one run, where large ones stand before the small
 _FRONT_MAX: Final = 256
 
@@ -94,6 +97,7 @@ class Batcher:
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._sweep_at = float("inf")
         self._large_are_due = False
+        self._rows_since_oldest = 0
         self._last_shape: tuple[int, ...] = ()
         self._draining = False
         self._closed = False
@@ -247,7 +251,7 @@ class Batcher:
         jobs = self._of_one_shape(front)
         if self.waiting_rows > capacity and self._small_go_first(jobs, capacity):
             jobs = [job for job in jobs if job.waiting <= capacity]
-        shares = allot([job.waiting for job in jobs], capacity)
+        shares = allot([job.waiting for job in jobs], capacity, self._kept_for_oldest(capacity))
         batch = [
             self._take(job, share, now) for job, share in zip(jobs, shares, strict=True) if share
         ]
@@ -284,6 +288,13 @@ class Batcher:
         last = self._last_shape
         self._last_shape = next((shape for shape in shapes if shape != last), shapes[0])
         return [j for j, shape in zip(jobs, shapes, strict=True) if shape == self._last_shape]
+
+    def _kept_for_oldest(self, capacity: int) -> int:
+        """Rows of a run that are the oldest's: a quarter, over several runs where one is short."""
+        due, self._rows_since_oldest = divmod(
+            self._rows_since_oldest + capacity, _OLDEST_HAS_ONE_IN
+        )
+        return due
 
     def _small_go_first(self, jobs: list[Job], capacity: int) -> bool:
         """Whether this run is to be without the jobs that are larger than a run.

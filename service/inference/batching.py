@@ -8,12 +8,16 @@ import numpy as np
 from service.specs import Rows
 
 
-def allot(waiting: Sequence[int], capacity: int) -> list[int]:
+def allot(waiting: Sequence[int], capacity: int, kept: int = 0) -> list[int]:
     """Share *capacity* rows out among jobs with *waiting* rows, in the order of their arrival.
 
     Who has the fewest left goes first, which gives the shortest mean wait (Schrage, 1968): equal
-    jobs end one after the other, small ones pass a large one. A quarter is for the oldest, so
-    that it ends however many small ones come.
+    jobs end one after the other, small ones pass a large one.
+
+    Args:
+        waiting: Rows of each job.
+        capacity: Rows of the run.
+        kept: Rows that the oldest has before all others, so that it ends however many come.
 
     Returns:
         Rows of each job, in the same order.
@@ -21,7 +25,7 @@ def allot(waiting: Sequence[int], capacity: int) -> list[int]:
     if sum(waiting) <= capacity:
         return list(waiting)
     shares = [0] * len(waiting)
-    shares[0] = min(waiting[0], max(1, capacity // 4))
+    shares[0] = min(waiting[0], kept, capacity)
     capacity -= shares[0]
     for job in sorted(range(len(waiting)), key=waiting.__getitem__):
         more = min(waiting[job] - shares[job], capacity)

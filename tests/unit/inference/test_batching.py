@@ -17,8 +17,10 @@ def test_a_large_job_leaves_room_for_the_small_ones_behind_it():
     assert allot([100, 1, 1, 1], 8) == [5, 1, 1, 1]
 
 
-def test_a_quarter_is_for_the_oldest_however_many_small_ones_come():
-    assert allot([100, 1, 2, 3], 8) == [2, 1, 2, 3]
+def test_what_is_kept_for_the_oldest_it_gets_however_many_small_ones_come():
+    assert allot([100, 1, 2, 4], 8) == [1, 1, 2, 4]
+    assert allot([100, 1, 2, 4], 8, kept=2) == [2, 1, 2, 3]
+    assert allot([100, 1, 2, 4], 8, kept=9) == [8, 0, 0, 0]
 
 
 def test_equal_jobs_end_one_after_the_other():
@@ -27,28 +29,31 @@ def test_equal_jobs_end_one_after_the_other():
 
 
 def test_who_has_less_left_passes_who_has_more():
-    assert allot([100, 50, 20], 16) == [4, 0, 12]
+    assert allot([100, 50, 20], 16, kept=4) == [4, 0, 12]
 
 
 def test_whoever_does_not_fit_gets_nothing():
     assert allot([1, 1, 1, 1, 1, 1], 4) == [1, 1, 1, 1, 0, 0]
 
 
-def test_a_batch_of_one_row_goes_to_the_first():
-    assert allot([3, 1], 1) == [1, 0]
+def test_a_batch_of_one_row_goes_to_whom_it_is_enough_for():
+    assert allot([3, 1], 1) == [0, 1]
 
 
-@given(st.lists(st.integers(1, 100), min_size=1), st.integers(1, 64))
-def test_shares_fill_the_batch_and_exceed_nobody(waiting, capacity):
-    shares = allot(waiting, capacity)
+WAITING = st.lists(st.integers(1, 100), min_size=1)
+
+
+@given(WAITING, st.integers(1, 64), st.integers(0, 64))
+def test_shares_fill_the_batch_and_exceed_nobody(waiting, capacity, kept):
+    shares = allot(waiting, capacity, kept)
 
     assert sum(shares) == min(sum(waiting), capacity)
     assert all(0 <= share <= rows for share, rows in zip(shares, waiting, strict=True))
 
 
-@given(st.lists(st.integers(1, 100), min_size=1), st.integers(1, 64))
-def test_the_first_in_line_gets_at_least_a_quarter_of_the_batch(waiting, capacity):
-    assert allot(waiting, capacity)[0] >= min(waiting[0], max(1, capacity // 4))
+@given(WAITING, st.integers(1, 64), st.integers(0, 64))
+def test_the_first_in_line_gets_at_least_what_is_kept_for_it(waiting, capacity, kept):
+    assert allot(waiting, capacity, kept)[0] >= min(waiting[0], capacity, kept)
 
 
 def test_joined_rows_keep_their_order():

@@ -98,6 +98,28 @@ class TestPlannedRuns:
         assert_doubled(outputs, rows_of(9, seed=9))
 
     @pytest.mark.anyio
+    @pytest.mark.parametrize("rows", [1, 2, 3, 4, 6])
+    async def test_however_short_they_are_the_oldest_has_a_quarter_and_the_small_the_rest(
+        self, make, rows
+    ):
+        """Runs of one row, too: those of a model that takes milliseconds for each."""
+        session = FakeSession()
+        cost = CostModel((1, 64), (2e-3 / (rows + 0.4), 64 * 2e-3 / (rows + 0.4)))
+        assert cost.shared_rows() == rows
+        batcher = make(session, cost=cost, max_batch_rows=rows)
+        holder = await hold_with_one_row(session, batcher)
+        large = submit(batcher, numbered(100))
+        small = [submit(batcher, numbered(1, first=1000 + number)) for number in range(24)]
+        await turns_of_the_loop()
+        session.release()
+
+        await ended(holder, large, *small)
+
+        ran = np.concatenate(session.batches[1:])[:, 0]
+        last_small = np.flatnonzero(ran >= 1000)[-1]
+        assert np.count_nonzero(ran[:last_small] < 1000) == pytest.approx(24 / 3, abs=rows)
+
+    @pytest.mark.anyio
     async def test_while_other_queues_wait_for_the_device_its_runs_are_short(self, make):
         busy, session, other = FakeSession(), FakeSession(), FakeSession()
         holder = await hold_with_one_row(busy, make(busy))

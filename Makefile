@@ -26,8 +26,8 @@ help:           ## list the targets
 serve: $(VENV)/serve.stamp  ## serve the bundled models on port 8000
 	$(BIN)/hourglass serve $(ARGS)
 
-test: $(VENV)/dev.stamp  ## every test that needs nothing but the lock file
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/dev.stamp  ## every test that needs nothing but the lock file, in two processes; ARGS="-n 0 -x --pdb" to look into one
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/dev.stamp  ## lint, types, the direction of imports, spelling
 	$(BIN)/ruff check .

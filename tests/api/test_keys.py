@@ -286,7 +286,11 @@ class TestOnAKeptConnection:
             assert (ordinary, port.ordinary) == (2, 2 + 4)
             assert port.express._heads.keys() == {good[: -len(DATA)]}
 
-    @pytest.mark.parametrize("key", [None, STRANGER, KEYS["manage"], KEYS["metrics"]])
+    @pytest.mark.parametrize(
+        "key",
+        [None, STRANGER, KEYS["manage"], KEYS["metrics"]],
+        ids=["no key", "strange", "manage", "metrics"],
+    )
     async def test_a_refused_head_is_not_learned_though_its_plan_is_known(self, models, file, key):
         refused = self.sent(key)
         async with listening(models, api_keys_file=file) as port:

@@ -200,7 +200,7 @@ def render(plan: Plan, wish: Wish, given: Given, ticket: Ticket) -> Answer | Wor
         plan.live.metrics.scores[wish.rule.measure].take(given.result)
     if given.domain is not None:
         plan.live.metrics.domain.take(given.domain.counts)
-    if given.is_large and plan.media not in ARRAYS:
+    if plan.media not in ARRAYS and given.is_large:
         return lambda: _finish(plan, *_draw(plan, wish, given), ticket, started)
     headers, body = _draw(plan, wish, given)
     if plan.compress_from is None or len(body) < plan.compress_from:

@@ -16,6 +16,7 @@ from service.inference.lane import Lane, Lanes
 from service.metrics import Metrics
 from service.settings import Settings
 from tests import tiny
+from tests.fakes import end
 
 READY_WITHIN_S = 20.0
 
@@ -52,7 +53,7 @@ def metrics() -> Metrics:
 def lane() -> Iterator[Lane]:
     lane = Lane("test")
     yield lane
-    lane.close()
+    end(lane)
 
 
 @pytest.fixture

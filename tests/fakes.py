@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from service.errors import InferenceError
+from service.inference.lane import Lane
 from service.inference.session import RunStoppedError, Stop
 from service.specs import Rows
 
@@ -81,3 +82,10 @@ class FakeSession:
                 self.stopped += 1
                 raise RunStoppedError
         raise AssertionError("the gate was never opened")
+
+
+def end(lane: Lane) -> None:
+    """Close a lane and wait for its threads, which the next test would count by their names."""
+    lane.close()
+    for thread in lane._started:
+        thread.join(WAIT_S)

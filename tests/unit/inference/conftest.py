@@ -6,6 +6,7 @@ import pytest
 
 from service.inference.batcher import Batcher
 from service.inference.lane import Lane
+from tests.fakes import end
 from tests.unit.inference.jobs import DEAR, LABELS
 
 
@@ -41,4 +42,4 @@ def two() -> Iterator[Lane]:
     """A lane that makes two runs at a time."""
     lane = Lane("two", threads=2)
     yield lane
-    lane.close()
+    end(lane)
